@@ -1,0 +1,136 @@
+/* gguf.h - reading GGUF: map, validate, index.
+ *
+ * Layout (little-endian), as specified in ggml's docs/gguf.md:
+ *
+ *     "GGUF"  u32 version  u64 n_tensors  u64 n_kv          version 2 or 3
+ *     n_kv     × { string key, u32 value type, value }
+ *     n_tensors × { string name, u32 n_dims, u64 dims[n_dims], u32 type, u64 offset }
+ *     padding to general.alignment (32 unless set)
+ *     tensor data; a tensor's offset counts from here and is a multiple of the alignment
+ *
+ *     string: u64 length, bytes.   array: u32 element type, u64 count, elements.
+ *
+ * Promise: after gguf_open or gguf_parse returned a file, every length, count, offset, type and
+ * name in it has been checked against the file's size and against each other, so that no later
+ * stage can read outside it: no accessor below needs checking but for absence and type. What is
+ * refused, each with its own message naming the offset, key or tensor: a file that is not GGUF,
+ * big-endian, version 1 or above 3; truncation anywhere; counts and lengths beyond the file; keys
+ * and tensor names twice or empty; unknown value types; arrays nested deeper than 8; an alignment
+ * that is no power of two; tensors of no or more than 4 dimensions, of a zero dimension, of an
+ * unknown type, of a row that is no whole number of blocks, of a size that overflows; data out of
+ * the file, misaligned or overlapping. Memory used is proportional to what the file really holds:
+ * a count is believed only after the bytes it needs were seen to be there.
+ */
+#ifndef GGUFC_GGUF_H
+#define GGUFC_GGUF_H
+
+#include "base.h"
+#include "diag.h"
+#include "quant.h"
+
+#define GGUF_MAX_DIMS 4
+
+enum gguf_type {
+    GGUF_U8 = 0,
+    GGUF_I8 = 1,
+    GGUF_U16 = 2,
+    GGUF_I16 = 3,
+    GGUF_U32 = 4,
+    GGUF_I32 = 5,
+    GGUF_F32 = 6,
+    GGUF_BOOL = 7,
+    GGUF_STRING = 8,
+    GGUF_ARRAY = 9,
+    GGUF_U64 = 10,
+    GGUF_I64 = 11,
+    GGUF_F64 = 12,
+    GGUF_TYPE_COUNT
+};
+
+/* Bytes in the map: not NUL-terminated, may hold any byte. */
+typedef struct gguf_string {
+    const char *data;
+    uint64_t    size;
+} gguf_string;
+
+typedef struct gguf_array {
+    enum gguf_type type; /* of the elements */
+    uint64_t       count;
+    const uint8_t *data; /* the elements as stored, unaligned */
+} gguf_array;
+
+typedef struct gguf_kv {
+    gguf_string    key;
+    enum gguf_type type;
+    uint64_t       offset; /* of the key's length field in the file */
+    union {
+        uint64_t    u; /* U8 … U64, BOOL */
+        int64_t     i; /* I8 … I64 */
+        double      f; /* F32, F64 */
+        gguf_string string;
+        gguf_array  array;
+    } value;
+} gguf_kv;
+
+typedef struct gguf_tensor {
+    gguf_string name;
+    uint32_t    n_dims;
+    uint64_t    dims[GGUF_MAX_DIMS]; /* dims[0] is contiguous; 1 beyond n_dims */
+    uint32_t    type;                /* has a row in quant.h */
+    uint64_t    offset;              /* of the data, from the start of the file */
+    uint64_t    bytes;
+} gguf_tensor;
+
+typedef struct gguf_file {
+    const char        *path;
+    const uint8_t     *data; /* the whole file */
+    uint64_t           size;
+    uint32_t           version;
+    uint64_t           alignment;
+    uint64_t           n_kv, n_tensors;
+    const gguf_kv     *kv;      /* in the file's order */
+    const gguf_tensor *tensors; /* in the file's order */
+
+    uint64_t index_offset, index_bytes; /* where the tensor descriptions stand in the file */
+    uint64_t data_offset;               /* where tensor data begins */
+
+    /* Private: lookup tables (open addressing; position + 1, 0 for empty) and the map. */
+    const uint32_t *kv_slots, *tensor_slots;
+    uint32_t        kv_mask, tensor_mask;
+    void           *map;
+} gguf_file;
+
+/* Maps and reads the file at `path`. The result lives in `a` but for the map: gguf_close releases
+   that. NULL after an error was reported. */
+gguf_file *gguf_open(arena *a, diag *d, const char *path);
+
+/* The same for `size` bytes in memory, which must outlive the result; `path` is for messages. */
+gguf_file *gguf_parse(arena *a, diag *d, const char *path, const void *data, uint64_t size);
+
+void gguf_close(gguf_file *f); /* NULL is allowed */
+
+const char *gguf_type_name(enum gguf_type type); /* "u32", "string", … */
+
+/* NULL where the file has none of that name. */
+const gguf_kv     *gguf_find_kv(const gguf_file *f, const char *key);
+const gguf_tensor *gguf_find_tensor(const gguf_file *f, const char *name);
+
+/* Typed access to metadata. GGUF_ABSENT leaves *out alone; GGUF_MISTYPED has reported the key, its
+   type and what was expected. Integers of any width and sign are taken where the value fits; a
+   number is any integer or float; a bool must be one. */
+enum gguf_found { GGUF_ABSENT, GGUF_PRESENT, GGUF_MISTYPED };
+
+enum gguf_found gguf_get_u64(const gguf_file *f, diag *d, const char *key, uint64_t *out);
+enum gguf_found gguf_get_number(const gguf_file *f, diag *d, const char *key, double *out);
+enum gguf_found gguf_get_bool(const gguf_file *f, diag *d, const char *key, bool *out);
+enum gguf_found gguf_get_string(const gguf_file *f, diag *d, const char *key, gguf_string *out);
+enum gguf_found gguf_get_array(const gguf_file *f, diag *d, const char *key, enum gguf_type element,
+                               gguf_array *out);
+
+/* Element `i` < count of an array of that element type. For strings iterate with gguf_string_next
+   instead: `cursor` starts as array.data and is moved past the string. */
+uint32_t    gguf_array_u32(const gguf_array *array, uint64_t i); /* U32, I32 */
+float       gguf_array_f32(const gguf_array *array, uint64_t i); /* F32 */
+gguf_string gguf_string_next(const uint8_t **cursor);
+
+#endif

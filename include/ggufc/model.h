@@ -1,0 +1,119 @@
+/* ggufc/model.h - the ABI between generated code and the runtime.
+ *
+ * A compiled model is one constant, `ggufc_model` (or the name given with --symbol): what it needs
+ * to know of its weights file, its tokenizer as tables, the sizes of its memory, and three lists of
+ * calls. Evaluating a list means: every thread walks it from the start, does its share of each
+ * call's units, and waits for the others where a call says so. That is all the runtime knows of the
+ * model's mathematics; it is freestanding C and so are the kernels.
+ *
+ *     body of n tokens   n == 1 ? decode : prefill      leaves hidden states in the arena
+ *     head of one token  head, for state.out_token      leaves n_vocab logits at logits_offset
+ */
+#ifndef GGUFC_MODEL_H
+#define GGUFC_MODEL_H
+
+#include <stdint.h>
+
+#define GGUFC_ABI 1
+
+/* What a kernel sees. `weights` is where the GGUF file starts in memory; `arena` and `kv` are
+   aligned to 64 bytes. Tokens stand at positions pos … pos + n_tokens - 1. */
+typedef struct ggufc_state {
+    const uint8_t *weights;
+    uint8_t       *arena;
+    uint8_t       *kv;
+    const int32_t *tokens;    /* n_tokens ids, each in 0 … n_vocab - 1 */
+    uint32_t       n_tokens;  /* 1 … n_batch */
+    uint32_t       pos;       /* pos + n_tokens <= n_ctx */
+    uint32_t       out_token; /* the token of this batch whose logits the head computes */
+} ggufc_state;
+
+/* Computes units begin … end - 1 of a call. `args` are byte offsets of its operands. Units are
+   independent of one another, and how they are split over threads does not change any result. */
+typedef void ggufc_kernel(const ggufc_state *state, const uint64_t *args, uint32_t begin,
+                          uint32_t end);
+
+enum {
+    GGUFC_CALL_PER_TOKEN = 1, /* the call has units × n_tokens units, all of a token first */
+    GGUFC_CALL_BARRIER = 2    /* wait for all threads after this call */
+};
+
+typedef struct ggufc_call {
+    ggufc_kernel   *kernel;
+    const uint64_t *args;
+    uint32_t        units;
+    uint32_t        flags;
+} ggufc_call;
+
+typedef struct ggufc_calls {
+    const ggufc_call *calls;
+    uint64_t          count;
+} ggufc_calls;
+
+enum { GGUFC_VOCAB_SPM = 1 }; /* SentencePiece: merges by score, byte fallback */
+
+/* Token types, as tokenizer.ggml.token_type has them. */
+enum {
+    GGUFC_TOKEN_NORMAL = 1,
+    GGUFC_TOKEN_UNKNOWN = 2,
+    GGUFC_TOKEN_CONTROL = 3,
+    GGUFC_TOKEN_USER_DEFINED = 4,
+    GGUFC_TOKEN_UNUSED = 5,
+    GGUFC_TOKEN_BYTE = 6
+};
+
+/* The tokenizer. Token i's text (UTF-8, "▁" for a space as stored) is text[offsets[i]] …
+   text[offsets[i + 1] - 1]. An id of -1 means that there is none. */
+typedef struct ggufc_vocab {
+    uint32_t        kind; /* GGUFC_VOCAB_* */
+    uint32_t        n_tokens;
+    const char     *text;
+    const uint32_t *offsets; /* n_tokens + 1 */
+    const float    *scores;
+    const uint8_t  *types;       /* GGUFC_TOKEN_* */
+    const int32_t  *byte_tokens; /* 256: the token of each byte */
+    const uint32_t *slots;       /* id + 1, 0 for empty; see ggufc_vocab_hash */
+    const int32_t  *special;     /* control and user-defined tokens, longest text first */
+    uint32_t        slot_mask;   /* number of slots - 1, a power of two less one */
+    uint32_t        n_special;
+    int32_t         bos, eos, eot, unk;
+    uint8_t         add_bos, add_eos, add_space_prefix, pad;
+} ggufc_vocab;
+
+/* FNV-1a. A text is looked up from slot (hash & slot_mask) onwards, wrapping, to the first empty
+   slot; of two tokens with one text the first has the slot. */
+static inline uint32_t ggufc_vocab_hash(const char *text, uint32_t size) {
+    uint32_t h = 2166136261u;
+    for (uint32_t i = 0; i < size; i++) h = (h ^ (uint8_t)text[i]) * 16777619u;
+    return h;
+}
+
+/* The hash in ggufc_model.index_hash: FNV-1a over 64 bits, of the index_bytes bytes at
+   index_offset of the GGUF file, that is its description of every tensor. */
+static inline uint64_t ggufc_index_hash(const uint8_t *data, uint64_t size) {
+    uint64_t h = 14695981039346656037u;
+    for (uint64_t i = 0; i < size; i++) h = (h ^ data[i]) * 1099511628211u;
+    return h;
+}
+
+typedef struct ggufc_model {
+    uint32_t    abi; /* GGUFC_ABI */
+    uint32_t    n_vocab;
+    uint32_t    n_ctx;       /* positions in the key-value cache */
+    uint32_t    n_ctx_train; /* what the model was trained for */
+    uint32_t    n_batch;     /* most tokens in one call */
+    uint32_t    n_layer, n_embd, n_params_m; /* n_params_m: parameters in millions, rounded */
+    const char *name;        /* general.name, or the file's */
+    const char *arch;        /* general.architecture */
+    const char *types;       /* types of the weights: "Q8_0 F32" */
+    const char *target;      /* what the code was compiled for: "x86_64 avx512-vnni" */
+    const char *compiler;    /* the compiler's version */
+    const char *path;        /* absolute path of the GGUF file at compile time */
+    uint64_t    arena_bytes, kv_bytes, weight_bytes;
+    uint64_t    logits_offset; /* in the arena: n_vocab f32 */
+    uint64_t    file_bytes, index_offset, index_bytes, index_hash;
+    ggufc_calls decode, prefill, head;
+    const ggufc_vocab *vocab; /* NULL: no tokenizer that is supported */
+} ggufc_model;
+
+#endif
