@@ -161,10 +161,17 @@ graph *graph_new(arena *a, const gguf_file *file);
 /* The value of a tensor; the same value each time. */
 value *graph_weight(graph *g, const gguf_tensor *tensor);
 
+/* A new value of one element, for passes. */
+value *graph_add_value(graph *g, enum value_kind kind, const char *name);
+
 /* Appends an op with its output, an F32 activation of the inferred shape called `name`. `in` may
    hold NULL for optional inputs. NULL with a sentence in `why` when the inputs do not fit. */
 value *graph_add_op(graph *g, enum op_kind kind, const char *name, int32_t layer,
                     value *const *in, uint32_t n_in, const op_params *params, char *why);
+
+/* The same without appending it to g->ops: a pass places it. */
+op *graph_new_op(graph *g, enum op_kind kind, const char *name, int32_t layer, value *const *in,
+                 uint32_t n_in, const op_params *params, char *why);
 
 /* OP_KIND_COUNT where the language has no such function. */
 enum op_kind graph_find_function(const char *name);

@@ -1,0 +1,318 @@
+/* What an op is called, what it reads, and what shape comes out: one row each. A new op is a row
+ * here, an emitter (emit_ops.c) and, where the language is to reach it, a `function` name. */
+#include "graph.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ACTIVATION (1u << VALUE_ACTIVATION)
+#define WEIGHT     (1u << VALUE_WEIGHT)
+#define TOKENS     (1u << VALUE_TOKENS)
+#define CACHE      (1u << VALUE_CACHE)
+
+#define WHY(...) (snprintf(why, GRAPH_WHY_BYTES, __VA_ARGS__), false)
+#define U(n)     ((unsigned long long)(n))
+
+uint64_t value_count(const value *v) {
+    return v->ne[0] * v->ne[1] * v->ne[2] * v->ne[3];
+}
+
+static void set_shape(op *o, uint64_t ne0, uint64_t ne1) {
+    o->out->ne[0] = ne0;
+    o->out->ne[1] = ne1;
+    o->out->ne[2] = o->out->ne[3] = 1;
+}
+
+static bool same_shape(const value *a, const value *b) {
+    return !memcmp(a->ne, b->ne, sizeof a->ne);
+}
+
+/* ---- shapes */
+
+static bool infer_like_input(op *o, char *why) {
+    (void)why;
+    memcpy(o->out->ne, o->in[0]->ne, sizeof o->out->ne);
+    return true;
+}
+
+static bool infer_get_rows(op *o, char *why) {
+    if (o->in[0]->ne[2] != 1) return WHY("the table has more than 2 dimensions");
+    set_shape(o, o->in[0]->ne[0], 1);
+    return true;
+}
+
+static bool infer_rms_norm(op *o, char *why) {
+    const value *x = o->in[0], *w = o->in[1];
+    if (w && value_count(w) != x->ne[0])
+        return WHY("the weight has %llu values, rows of x have %llu", U(value_count(w)),
+                   U(x->ne[0]));
+    return infer_like_input(o, why);
+}
+
+static bool matmul_fits(const value *w, const value *x, char *why) {
+    if (w->ne[2] != 1) return WHY("the weight has more than 2 dimensions");
+    if (w->ne[0] != value_count(x))
+        return WHY("the weight has rows of %llu values, x has %llu", U(w->ne[0]),
+                   U(value_count(x)));
+    return true;
+}
+
+static bool infer_matmul(op *o, char *why) {
+    if (!matmul_fits(o->in[0], o->in[1], why)) return false;
+    set_shape(o, o->in[0]->ne[1], 1);
+    return true;
+}
+
+static bool infer_glu_matmul(op *o, char *why) {
+    if (!matmul_fits(o->in[0], o->in[2], why) || !matmul_fits(o->in[1], o->in[2], why))
+        return false;
+    if (!same_shape(o->in[0], o->in[1])) return WHY("gate and up differ in shape");
+    set_shape(o, o->in[0]->ne[1], 1);
+    return true;
+}
+
+static bool infer_elementwise(op *o, char *why) {
+    if (value_count(o->in[0]) != value_count(o->in[1]))
+        return WHY("operands of %llu and %llu values", U(value_count(o->in[0])),
+                   U(value_count(o->in[1])));
+    return infer_like_input(o, why);
+}
+
+static bool rope_fits(const op *o, const value *factors, char *why) {
+    if (o->params.rope_dims % 2) return WHY("dims is %u, which is odd", o->params.rope_dims);
+    if (factors && value_count(factors) != o->params.rope_dims / 2)
+        return WHY("%llu factors for %u pairs", U(value_count(factors)), o->params.rope_dims / 2);
+    return true;
+}
+
+static bool infer_rope(op *o, char *why) {
+    uint64_t n = value_count(o->in[0]), d = o->params.head_dim;
+    if (n % d) return WHY("x has %llu values, no whole number of heads of %llu", U(n), U(d));
+    if (o->params.rope_dims > d)
+        return WHY("dims is %u, more than a head's %llu", o->params.rope_dims, U(d));
+    if (!rope_fits(o, o->in[1], why)) return false;
+    set_shape(o, d, n / d);
+    return true;
+}
+
+static bool infer_rope_table(op *o, char *why) {
+    if (!rope_fits(o, o->in[0], why)) return false;
+    set_shape(o, o->params.rope_dims, 1);
+    return true;
+}
+
+static bool infer_kv_store(op *o, char *why) {
+    uint64_t n = value_count(o->in[0]), d = o->params.head_dim;
+    if (n % d) return WHY("x has %llu values, no whole number of heads of %llu", U(n), U(d));
+    set_shape(o, d, n / d);
+    return true;
+}
+
+static bool infer_attention(op *o, char *why) {
+    uint64_t d = o->params.head_dim, q = value_count(o->in[0]), k = value_count(o->in[1]);
+    if (value_count(o->in[2]) != k)
+        return WHY("k has %llu values, v %llu", U(k), U(value_count(o->in[2])));
+    if (q % d || k % d || !k || (q / d) % (k / d))
+        return WHY("q has %llu values and k %llu: with heads of %llu the heads of q are no multiple "
+                   "of the heads of k", U(q), U(k), U(d));
+    set_shape(o, q, 1);
+    return true;
+}
+
+/* ---- the table */
+
+#define PARAM(text, kind, field, ...) {.name = text, .type = kind, .offset = offsetof(op_params, field), __VA_ARGS__}
+
+static const char *const pairing_words[] = {"adjacent", "halves", NULL};
+
+static const op_param_info rms_norm_params[] = {
+    PARAM("eps", PARAM_F32, eps, .required = true),
+    {0},
+};
+static const op_param_info rope_params[] = {
+    PARAM("head_dim", PARAM_U32, head_dim, .required = true),
+    PARAM("dims", PARAM_U32, rope_dims, .required = true),
+    PARAM("base", PARAM_F64, rope_base, .required = true),
+    PARAM("scale", PARAM_F64, rope_scale, .fallback = 1),
+    PARAM("pairing", PARAM_WORD, rope_pairing, .required = true, .words = pairing_words),
+    {0},
+};
+static const op_param_info rope_table_params[] = {
+    PARAM("dims", PARAM_U32, rope_dims, .required = true),
+    PARAM("base", PARAM_F64, rope_base, .required = true),
+    PARAM("scale", PARAM_F64, rope_scale, .fallback = 1),
+    {0},
+};
+static const op_param_info kv_store_params[] = {
+    PARAM("head_dim", PARAM_U32, head_dim, .required = true),
+    {0},
+};
+static const op_param_info attention_params[] = {
+    PARAM("head_dim", PARAM_U32, head_dim, .required = true),
+    PARAM("scale", PARAM_F32, attn_scale, .required = true),
+    {0},
+};
+
+const op_info op_infos[OP_KIND_COUNT] = {
+    [OP_GET_ROWS] = {"get_rows", "get_rows",
+                     {{"table", false, WEIGHT}, {"tokens", false, TOKENS}},
+                     NULL, infer_get_rows},
+    [OP_RMS_NORM] = {"rms_norm", "rms_norm",
+                     {{"x", false, ACTIVATION}, {"weight", true, WEIGHT}},
+                     rms_norm_params, infer_rms_norm},
+    [OP_MATMUL] = {"matmul", "matmul",
+                   {{"weight", false, WEIGHT}, {"x", false, ACTIVATION}},
+                   NULL, infer_matmul},
+    [OP_ADD] = {"add", "add",
+                {{"a", false, ACTIVATION}, {"b", false, ACTIVATION | WEIGHT}},
+                NULL, infer_elementwise},
+    [OP_MUL] = {"mul", "mul",
+                {{"a", false, ACTIVATION}, {"b", false, ACTIVATION | WEIGHT}},
+                NULL, infer_elementwise},
+    [OP_ROPE] = {"rope", "rope",
+                 {{"x", false, ACTIVATION}, {"factors", true, WEIGHT | ACTIVATION}},
+                 rope_params, infer_rope},
+    [OP_ATTENTION] = {"attention", "attention",
+                      {{"q", false, ACTIVATION},
+                       {"k", false, ACTIVATION | CACHE},
+                       {"v", false, ACTIVATION | CACHE}},
+                      attention_params, infer_attention},
+    [OP_SWIGLU] = {"swiglu", "swiglu",
+                   {{"gate", false, ACTIVATION}, {"up", false, ACTIVATION}},
+                   NULL, infer_elementwise},
+    [OP_ROPE_TABLE] = {"rope_table", NULL,
+                       {{"factors", true, WEIGHT}},
+                       rope_table_params, infer_rope_table},
+    [OP_KV_STORE] = {"kv_store", NULL, {{"x", false, ACTIVATION}}, kv_store_params, infer_kv_store},
+    [OP_QUANTIZE] = {"quantize", NULL, {{"x", false, ACTIVATION}}, NULL, infer_like_input},
+    [OP_GLU_MATMUL] = {"glu_matmul", NULL,
+                       {{"gate", false, WEIGHT}, {"up", false, WEIGHT}, {"x", false, ACTIVATION}},
+                       NULL, infer_glu_matmul},
+};
+
+enum op_kind graph_find_function(const char *name) {
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        if (op_infos[k].function && !strcmp(op_infos[k].function, name)) return (enum op_kind)k;
+    return OP_KIND_COUNT;
+}
+
+/* ---- building */
+
+graph *graph_new(arena *a, const gguf_file *file) {
+    graph *g = ARENA_NEW(a, graph);
+    g->memory = a;
+    g->file = file;
+    g->tokens = graph_add_value(g, VALUE_TOKENS, "tokens");
+    g->tokens->per_token = true;
+    return g;
+}
+
+value *graph_add_value(graph *g, enum value_kind kind, const char *name) {
+    value *v = ARENA_NEW(g->memory, value);
+    value **slot = arena_push(g->memory, (void **)&g->values, &g->n_values, &g->cap_values,
+                              sizeof *slot);
+    *slot = v;
+    v->kind = kind;
+    v->name = name;
+    v->id = g->n_values - 1;
+    v->ne[0] = v->ne[1] = v->ne[2] = v->ne[3] = 1;
+    return v;
+}
+
+value *graph_weight(graph *g, const gguf_tensor *tensor) {
+    for (uint32_t i = 0; i < g->n_values; i++)
+        if (g->values[i]->tensor == tensor) return g->values[i];
+    value *v = graph_add_value(g, VALUE_WEIGHT,
+                               arena_copy_text(g->memory, tensor->name.data, tensor->name.size));
+    v->tensor = tensor;
+    v->type = tensor->type;
+    memcpy(v->ne, tensor->dims, sizeof v->ne);
+    return v;
+}
+
+op *graph_new_op(graph *g, enum op_kind kind, const char *name, int32_t layer, value *const *in,
+                 uint32_t n_in, const op_params *params, char *why) {
+    op *o = ARENA_NEW(g->memory, op);
+    o->kind = kind;
+    o->name = name;
+    o->layer = layer;
+    o->n_in = n_in;
+    if (n_in > OP_MAX_INPUTS) bug("%u inputs", n_in);
+    for (uint32_t i = 0; i < n_in; i++) o->in[i] = in[i];
+    if (params) o->params = *params;
+    o->out = graph_add_value(g, kind == OP_KV_STORE ? VALUE_CACHE : VALUE_ACTIVATION, name);
+    o->out->type = kind == OP_KV_STORE ? QUANT_F16 : QUANT_F32;
+    o->out->per_token = kind != OP_KV_STORE;
+    o->out->producer = o;
+    if (op_infos[kind].infer(o, why)) return o;
+    g->n_values--;
+    return NULL;
+}
+
+value *graph_add_op(graph *g, enum op_kind kind, const char *name, int32_t layer, value *const *in,
+                    uint32_t n_in, const op_params *params, char *why) {
+    op *o = graph_new_op(g, kind, name, layer, in, n_in, params, why);
+    if (!o) return NULL;
+    op **slot = arena_push(g->memory, (void **)&g->ops, &g->n_ops, &g->cap_ops, sizeof *slot);
+    *slot = o;
+    return o->out;
+}
+
+/* ---- printing */
+
+const char *graph_shape_text(arena *a, const value *v) {
+    int n = 4;
+    while (n > 1 && v->ne[n - 1] == 1) n--;
+    const quant_info *type = quant_find(v->type);
+    char *text = arena_printf(a, "%s [%llu", type ? type->name : "?", U(v->ne[0]));
+    for (int i = 1; i < n; i++) text = arena_printf(a, "%s, %llu", text, U(v->ne[i]));
+    return arena_printf(a, "%s%s]", text, v->per_token ? ", T" : "");
+}
+
+static void print_params(const op *o, FILE *f) {
+    const op_param_info *p = op_infos[o->kind].params;
+    if (!p) return;
+    const char *separator = " {";
+    for (; p->name; p++, separator = ", ") {
+        const char *at = (const char *)&o->params + p->offset;
+        fprintf(f, "%s%s=", separator, p->name);
+        switch (p->type) {
+        case PARAM_F32: fprintf(f, "%g", (double)*(const float *)at); break;
+        case PARAM_F64: fprintf(f, "%g", *(const double *)at); break;
+        case PARAM_U32: fprintf(f, "%u", *(const uint32_t *)at); break;
+        case PARAM_WORD: fprintf(f, "%s", p->words[*(const int *)at]); break;
+        }
+    }
+    fputs("}", f);
+}
+
+static void print_fused(const op *o, FILE *f) {
+    const struct {
+        const char  *name;
+        const value *v;
+    } parts[] = {
+        {"bias", o->fused.bias},   {"residual", o->fused.residual},   {"rope", o->fused.rope},
+        {"cache", o->fused.cache}, {"quantized", o->fused.quantized},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        if (parts[i].v) fprintf(f, " +%s %s", parts[i].name, parts[i].v->name);
+    if (o->fused.drop_out) fputs(" -out", f);
+}
+
+void graph_print(const graph *g, void *stream) {
+    FILE *f = stream;
+    arena *scratch = arena_new();
+    for (uint32_t i = 0; i < g->n_ops; i++) {
+        const op *o = g->ops[i];
+        fprintf(f, "%s: %s = %s(", o->out->name, graph_shape_text(scratch, o->out),
+                op_infos[o->kind].name);
+        for (uint32_t k = 0; k < o->n_in; k++)
+            if (o->in[k]) fprintf(f, "%s%s", k ? ", " : "", o->in[k]->name);
+        fputs(")", f);
+        print_params(o, f);
+        print_fused(o, f);
+        if (o->head) fputs(" head", f);
+        fputs("\n", f);
+    }
+    arena_free(scratch);
+}
