@@ -52,14 +52,17 @@ typedef struct ggufc_calls {
 
 enum { GGUFC_VOCAB_SPM = 1 }; /* SentencePiece: merges by score, byte fallback */
 
-/* Token types, as tokenizer.ggml.token_type has them. */
+/* Token types, as tokenizer.ggml.token_type has them (0 for any other), and what may be or'ed. */
 enum {
     GGUFC_TOKEN_NORMAL = 1,
     GGUFC_TOKEN_UNKNOWN = 2,
     GGUFC_TOKEN_CONTROL = 3,
     GGUFC_TOKEN_USER_DEFINED = 4,
     GGUFC_TOKEN_UNUSED = 5,
-    GGUFC_TOKEN_BYTE = 6
+    GGUFC_TOKEN_BYTE = 6,
+    GGUFC_TOKEN_TYPE = 15,  /* mask of the above */
+    GGUFC_TOKEN_ENDS = 16,  /* generation ends at this token */
+    GGUFC_TOKEN_STRIPS = 32 /* found in a text, it swallows the white space behind it */
 };
 
 /* The tokenizer. Token i's text (UTF-8, "▁" for a space as stored) is text[offsets[i]] …
@@ -70,10 +73,10 @@ typedef struct ggufc_vocab {
     const char     *text;
     const uint32_t *offsets; /* n_tokens + 1 */
     const float    *scores;
-    const uint8_t  *types;       /* GGUFC_TOKEN_* */
+    const uint8_t  *types;       /* GGUFC_TOKEN_*, or'ed */
     const int32_t  *byte_tokens; /* 256: the token of each byte */
     const uint32_t *slots;       /* id + 1, 0 for empty; see ggufc_vocab_hash */
-    const int32_t  *special;     /* control and user-defined tokens, longest text first */
+    const int32_t  *special;     /* control, unknown and user-defined, longest text first */
     uint32_t        slot_mask;   /* number of slots - 1, a power of two less one */
     uint32_t        n_special;
     int32_t         bos, eos, eot, unk;
@@ -114,6 +117,7 @@ typedef struct ggufc_model {
     uint64_t    file_bytes, index_offset, index_bytes, index_hash;
     ggufc_calls decode, prefill, head;
     const ggufc_vocab *vocab; /* NULL: no tokenizer that is supported */
+    const uint8_t *embedded;  /* the file's bytes, aligned to 64; NULL: the file is mapped */
 } ggufc_model;
 
 #endif
