@@ -80,9 +80,12 @@ static bool infer_elementwise(op *o, char *why) {
 
 static bool rope_fits(const op *o, const value *factors, char *why) {
     if (o->params.rope_dims % 2) return WHY("dims is %u, which is odd", o->params.rope_dims);
-    if (factors && value_count(factors) != o->params.rope_dims / 2)
-        return WHY("%llu factors for %u pairs", U(value_count(factors)), o->params.rope_dims / 2);
-    return true;
+    if (!factors) return true;
+    bool     table = factors->kind == VALUE_ACTIVATION;
+    uint64_t expected = table ? o->params.rope_dims : o->params.rope_dims / 2;
+    if (value_count(factors) == expected) return true;
+    return WHY("%llu %s for %u pairs", U(value_count(factors)), table ? "angles" : "factors",
+               o->params.rope_dims / 2);
 }
 
 static bool infer_rope(op *o, char *why) {

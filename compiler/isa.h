@@ -1,0 +1,57 @@
+/* isa.h - what the emitters need to know of an instruction set, a row each.
+ *
+ * Kernels are written once, over LLVM's vectors; an ISA says how wide those should be and how it
+ * multiplies 32 pairs of 8-bit integers. The generic row uses nothing but LLVM's own vector
+ * operations and works on every target.
+ *
+ * Q8_0 activations are stored planar, for n values (all offsets from the row's start, rows aligned
+ * to 64 bytes):
+ *
+ *     i8  quants[n]
+ *     i32 corrections[n / 32][8]      where `unsigned_weights`
+ *     f32 scales[n / 32]              each already rounded to f16
+ */
+#ifndef GGUFC_ISA_H
+#define GGUFC_ISA_H
+
+#include "base.h"
+#include "quant.h"
+
+struct emit;
+struct LLVMOpaqueValue;
+
+typedef struct isa {
+    const char *name;
+    const char *arch;      /* as a triple begins: "x86_64"; NULL: any */
+    const char *features;  /* all that must be there, space-separated LLVM names */
+    uint32_t    lanes;     /* f32 values in a vector */
+    uint32_t    registers; /* vector registers */
+    bool        native_f16;       /* LLVM converts f16 without calling a library */
+    bool        unsigned_weights; /* the dot takes w + 128: the excess is in `corrections` */
+
+    /* Adds the products of 32 weights and 32 activations, four neighbours a lane, to <8 x i32>
+       `sum`. Where unsigned_weights, sum must hold -128 · Σ activations of each lane. */
+    struct LLVMOpaqueValue *(*dot32)(struct emit *e, struct LLVMOpaqueValue *weights,
+                                     struct LLVMOpaqueValue *activations,
+                                     struct LLVMOpaqueValue *sum);
+} isa;
+
+/* All rows, best first; the last is generic. */
+extern const isa *const isa_rows[];
+
+/* The best row for a triple's architecture whose features are all in `features`
+   ("+avx2,-sse4a,…", the last mention of a feature counts). */
+const isa *isa_select(const char *triple, const char *features);
+
+/* The features a CPU name implies, of those that ISA rows ask for, as "+avx2,+fma": LLVM's C API
+   cannot tell. NULL for a name without a row. */
+const char *isa_cpu_features(const char *cpu);
+
+/* Where the parts of one row of `n` activations of `type` are. */
+typedef struct activation_layout {
+    uint64_t corrections, scales, bytes;
+} activation_layout;
+
+activation_layout isa_activation_layout(const isa *target, enum quant_type type, uint64_t n);
+
+#endif

@@ -1,0 +1,209 @@
+/* plan: units, barriers, places. Requires a fused graph; changes nothing in it but the values'
+ * offset and stride. */
+#include "plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ALIGN       64
+#define MATMUL_ROWS 32 /* of a unit, unless a head or a block of the output asks for another */
+
+/* When a value is made and last used, in stages: what runs between two barriers. */
+typedef struct life {
+    value   *v;
+    uint32_t first, last;
+    uint64_t bytes;
+} life;
+
+typedef struct planner {
+    graph     *g;
+    const isa *target;
+    plan      *p;
+    life      *lives; /* by value id; v is NULL for what is not in the arena */
+    uint32_t   stage;
+    bool      *dirty; /* by value id: written since the last barrier */
+} planner;
+
+/* ---- units */
+
+static uint32_t matmul_rows(const op *o) {
+    uint64_t m = value_count(o->out);
+    if (o->fused.rope || o->fused.cache) return o->params.head_dim;
+    if (o->fused.quantized) return MATMUL_ROWS;
+    uint32_t rows = MATMUL_ROWS;
+    while (m % rows) rows--;
+    return rows;
+}
+
+static plan_call plan_op(const op *o) {
+    plan_call c = {.op = o, .units = 1, .per_token = true};
+    if (o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL) {
+        c.rows = matmul_rows(o);
+        c.units = (uint32_t)(value_count(o->out) / c.rows);
+        c.per_token = false;
+    } else if (o->kind == OP_ATTENTION) {
+        c.units = (uint32_t)(value_count(o->in[0]) / o->params.head_dim);
+    }
+    return c;
+}
+
+/* ---- stages */
+
+static bool reads_dirty(const planner *pl, const op *o) {
+    for (uint32_t i = 0; i < o->n_in; i++)
+        if (o->in[i] && pl->dirty[o->in[i]->id]) return true;
+    const value *others[] = {o->fused.residual, o->fused.rope};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        if (others[i] && pl->dirty[others[i]->id]) return true;
+    return false;
+}
+
+static void barrier(planner *pl, plan_call *call) {
+    call->barrier = true;
+    pl->stage++;
+    memset(pl->dirty, 0, pl->g->n_values * sizeof *pl->dirty);
+}
+
+static void touch(planner *pl, value *v, bool made) {
+    if (!v) return;
+    if (made) pl->dirty[v->id] = true;
+    if (v->kind != VALUE_ACTIVATION) return;
+    life *l = &pl->lives[v->id];
+    if (!l->v) {
+        l->v = v;
+        l->first = pl->stage;
+    }
+    l->last = pl->stage;
+}
+
+static void touch_all(planner *pl, const op *o) {
+    for (uint32_t i = 0; i < o->n_in; i++) touch(pl, o->in[i], false);
+    touch(pl, o->fused.residual, false);
+    touch(pl, o->fused.rope, false);
+    if (!o->fused.drop_out) touch(pl, o->out, true);
+    touch(pl, o->fused.cache, true);
+    touch(pl, o->fused.quantized, true);
+}
+
+static plan_call *plan_list(planner *pl, bool head, uint32_t *count) {
+    plan_call *calls = ARENA_ARRAY(pl->g->memory, plan_call, pl->g->n_ops);
+    uint32_t   n = 0;
+    for (uint32_t i = 0; i < pl->g->n_ops; i++) {
+        const op *o = pl->g->ops[i];
+        if (o->head != head) continue;
+        if (n && reads_dirty(pl, o)) barrier(pl, &calls[n - 1]);
+        calls[n++] = plan_op(o);
+        touch_all(pl, o);
+    }
+    if (n) barrier(pl, &calls[n - 1]);
+    *count = n;
+    return calls;
+}
+
+/* ---- places */
+
+static uint64_t value_stride(const isa *target, const value *v) {
+    uint64_t n = value_count(v);
+    if (v->type == QUANT_F32) return round_up(n * sizeof(float), ALIGN);
+    return round_up(isa_activation_layout(target, v->type, n).bytes, ALIGN);
+}
+
+static bool overlap_in_time(const life *a, const life *b) {
+    return a->first <= b->last && b->first <= a->last;
+}
+
+/* The lowest offset at which `l` meets none of the `n` placed before it; offsets are tried where
+   one of those ends. */
+static uint64_t first_fit(const life *l, life *const *placed, uint32_t n) {
+    uint64_t at = 0;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (uint32_t i = 0; i < n; i++) {
+            const life *b = placed[i];
+            if (!overlap_in_time(l, b) || at >= b->v->offset + b->bytes ||
+                b->v->offset >= at + l->bytes)
+                continue;
+            at = b->v->offset + b->bytes;
+            moved = true;
+        }
+    }
+    return at;
+}
+
+static void place_activations(planner *pl) {
+    graph   *g = pl->g;
+    life   **placed = ARENA_ARRAY(g->memory, life *, g->n_values);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < g->n_values; i++) {
+        life *l = &pl->lives[i];
+        if (!l->v) continue;
+        l->v->stride = value_stride(pl->target, l->v);
+        l->bytes = l->v->stride * (l->v->producer->head ? 1 : pl->p->n_batch);
+        l->v->offset = first_fit(l, placed, n);
+        placed[n++] = l;
+        if (l->v->offset + l->bytes > pl->p->arena_bytes)
+            pl->p->arena_bytes = l->v->offset + l->bytes;
+    }
+}
+
+static void place_weights_and_caches(planner *pl) {
+    for (uint32_t i = 0; i < pl->g->n_values; i++) {
+        value *v = pl->g->values[i];
+        if (v->kind == VALUE_WEIGHT) {
+            v->offset = v->tensor->offset;
+            v->stride = quant_row_bytes(v->type, v->ne[0]);
+        } else if (v->kind == VALUE_CACHE) {
+            v->stride = v->ne[0] * 2; /* one position of one head, f16 */
+            v->offset = pl->p->kv_bytes;
+            pl->p->kv_bytes += round_up(v->stride * pl->p->n_ctx_padded * v->ne[1], ALIGN);
+        }
+    }
+}
+
+plan *pass_plan(graph *g, const isa *target, const plan_options *options) {
+    planner pl = {.g = g, .target = target, .p = ARENA_NEW(g->memory, plan)};
+    pl.lives = ARENA_ARRAY(g->memory, life, g->n_values);
+    pl.dirty = ARENA_ARRAY(g->memory, bool, g->n_values);
+    pl.p->n_ctx = options->n_ctx;
+    pl.p->n_ctx_padded = (uint32_t)round_up(options->n_ctx, target->lanes);
+    pl.p->n_batch = options->n_batch;
+    pl.p->body = plan_list(&pl, false, &pl.p->n_body);
+    pl.p->head = plan_list(&pl, true, &pl.p->n_head);
+    /* The head runs again for another token of the same batch: what it reads of the body stays. */
+    pl.lives[g->head_input->id].last = pl.stage;
+    place_activations(&pl);
+    place_weights_and_caches(&pl);
+    return pl.p;
+}
+
+/* ---- printing */
+
+static void print_calls(FILE *f, const char *title, const plan_call *calls, uint32_t n) {
+    uint32_t stage = 0;
+    fprintf(f, "%s\n", title);
+    for (uint32_t i = 0; i < n; i++) {
+        const plan_call *c = &calls[i];
+        const op        *o = c->op;
+        fprintf(f, "  stage %u  %-24s %-12s %6u units%s", stage, o->name, op_infos[o->kind].name,
+                c->units, c->per_token ? " a token" : "");
+        if (c->rows) fprintf(f, " of %u rows", c->rows);
+        if (!o->fused.drop_out)
+            fprintf(f, "  %s at %llu", o->out->name, (unsigned long long)o->out->offset);
+        if (o->fused.quantized)
+            fprintf(f, "  %s at %llu", o->fused.quantized->name,
+                    (unsigned long long)o->fused.quantized->offset);
+        if (o->fused.cache)
+            fprintf(f, "  %s at %llu", o->fused.cache->name,
+                    (unsigned long long)o->fused.cache->offset);
+        fputs("\n", f);
+        stage += c->barrier;
+    }
+}
+
+void plan_print(const plan *p, void *stream) {
+    FILE *f = stream;
+    fprintf(f, "context %u, batch %u, arena %llu bytes, key-value cache %llu bytes\n", p->n_ctx,
+            p->n_batch, (unsigned long long)p->arena_bytes, (unsigned long long)p->kv_bytes);
+    print_calls(f, "body", p->body, p->n_body);
+    print_calls(f, "head", p->head, p->n_head);
+}

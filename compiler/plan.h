@@ -1,0 +1,45 @@
+/* plan.h - how a fused graph is executed: calls, units, barriers, and a place for every value.
+ *
+ *     body   ops of all layers: run for every batch of tokens, T = 1 (decode) or more (prefill)
+ *     head   result_norm and result_output: run for one token, when its logits are wanted
+ *
+ * Both bodies use the same places in the arena, which are sized for the largest batch.
+ */
+#ifndef GGUFC_PLAN_H
+#define GGUFC_PLAN_H
+
+#include "graph.h"
+#include "isa.h"
+
+typedef struct plan_options {
+    uint32_t n_ctx;   /* positions in the key-value cache */
+    uint32_t n_batch; /* most tokens in one call */
+} plan_options;
+
+/* One op's execution. A unit is what a thread computes at a time: `rows` rows of a matrix product
+   for all tokens, a head of attention for one token, or all of another op for one token. */
+typedef struct plan_call {
+    const op *op;
+    uint32_t  rows;      /* of a unit, OP_MATMUL and OP_GLU_MATMUL */
+    uint32_t  units;     /* for one token where per_token */
+    bool      per_token;
+    bool      barrier;   /* after it, something reads what calls since the last barrier wrote */
+} plan_call;
+
+typedef struct plan {
+    plan_call *body, *head;
+    uint32_t   n_body, n_head;
+    uint32_t   n_ctx, n_ctx_padded; /* padded to whole blocks of attention */
+    uint32_t   n_batch;
+    uint64_t   arena_bytes, kv_bytes;
+} plan;
+
+/* Requires a fused graph; sets offset and stride of all of its values. The arena is packed by
+   liveness in stages: values share memory only when a barrier stands between the last use of one
+   and the making of the other. */
+plan *pass_plan(graph *g, const isa *target, const plan_options *options);
+
+/* Prints the calls with their units and the places of their results. */
+void plan_print(const plan *p, void *stream);
+
+#endif
