@@ -1,0 +1,257 @@
+/* session.c - a conversation: weights, memory, threads, and how far it has come.
+ *
+ * The arena holds the intermediate values of one call and the logits; the key-value memory holds
+ * every position. Both are mapped once, zeroed by the system, and touched only where the model
+ * writes: a long context costs nothing until it is used.
+ *
+ * Tokens are evaluated in batches of at most n_batch: the body's calls for the batch, then, when
+ * somebody asks, the head's for one of its tokens. A batch's hidden states stay in the arena until
+ * the next batch, so logits are computed only when they are looked at.
+ */
+#include "session.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "error.h"
+#include "eval.h"
+#include "threads.h"
+#include "weights.h"
+
+struct ggufc_session {
+    const ggufc_model *model;
+    weights            weights;
+    threads_team      *team;
+    ggufc_state        state;
+    const ggufc_calls *list; /* what the team is at */
+    uint32_t           n_ctx, n_past;
+    bool               has_batch;  /* the arena holds the last token's hidden state */
+    bool               has_logits; /* … and its logits */
+};
+
+/* ---- opening and closing */
+
+enum { HUGE_PAGES_FROM = 32 * 1024 * 1024 };
+
+/* Zeroed pages. Huge ones only where the memory is large: clearing 2 MiB at the first touch would
+   delay the first token of a small model. */
+static void *memory_map(uint64_t bytes) {
+    void *p =
+        mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (bytes >= HUGE_PAGES_FROM) madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    return p;
+}
+
+static void memory_unmap(void *p, uint64_t bytes) {
+    if (p) munmap(p, bytes ? bytes : 1);
+}
+
+ggufc_status session_resolve_ctx(const ggufc_model *model, uint32_t wanted, uint32_t *n_ctx,
+                                 ggufc_error *error) {
+    *n_ctx = wanted ? wanted : model->n_ctx;
+    if (*n_ctx <= model->n_ctx) return GGUFC_OK;
+    return error_set(error, GGUFC_ERROR_OPTIONS,
+                     "a context of %u was asked for, the model was compiled for at most %u", wanted,
+                     model->n_ctx);
+}
+
+static ggufc_status session_make(ggufc_session *s, const ggufc_session_options *options,
+                                 ggufc_error *error) {
+    const ggufc_model *model = options->model;
+    ggufc_status status = session_resolve_ctx(model, options->n_ctx, &s->n_ctx, error);
+    if (status != GGUFC_OK) return status;
+    if (options->n_threads > THREADS_MAX)
+        return error_set(error, GGUFC_ERROR_OPTIONS, "%u threads were asked for, at most %d can be",
+                         options->n_threads, THREADS_MAX);
+
+    status = weights_open(&s->weights, model, options->weights_path, error);
+    if (status != GGUFC_OK) return status;
+    s->state.weights = s->weights.data;
+
+    s->state.arena = memory_map(model->arena_bytes);
+    s->state.kv = memory_map(model->kv_bytes);
+    if (!s->state.arena || !s->state.kv)
+        return error_set(error, GGUFC_ERROR_MEMORY,
+                         "cannot map %" PRIu64 " bytes of working memory: %s",
+                         model->arena_bytes + model->kv_bytes, strerror(errno));
+
+    uint32_t n_threads = options->n_threads ? options->n_threads : threads_online();
+    s->team = threads_create(n_threads);
+    if (!s->team)
+        return error_set(error, GGUFC_ERROR_MEMORY, "cannot start %u threads: %s", n_threads,
+                         strerror(errno));
+    return GGUFC_OK;
+}
+
+ggufc_status ggufc_session_open(ggufc_session **session, const ggufc_session_options *options,
+                                ggufc_error *error) {
+    *session = NULL;
+    if (!options->model) return error_set(error, GGUFC_ERROR_OPTIONS, "no model was given");
+    if (options->model->abi != GGUFC_ABI)
+        return error_set(error, GGUFC_ERROR_OPTIONS,
+                         "the model was compiled for ABI %u, this runtime has %d",
+                         options->model->abi, GGUFC_ABI);
+    ggufc_session *s = calloc(1, sizeof *s);
+    if (!s) return error_set(error, GGUFC_ERROR_MEMORY, "out of memory");
+    s->model = options->model;
+    ggufc_status status = session_make(s, options, error);
+    if (status != GGUFC_OK)
+        ggufc_session_close(s);
+    else
+        *session = s;
+    return status;
+}
+
+void ggufc_session_close(ggufc_session *s) {
+    if (!s) return;
+    threads_destroy(s->team);
+    memory_unmap(s->state.kv, s->model->kv_bytes);
+    memory_unmap(s->state.arena, s->model->arena_bytes);
+    weights_close(&s->weights);
+    free(s);
+}
+
+/* ---- evaluating */
+
+static void session_barrier(void *team, uint32_t thread) {
+    threads_barrier(team, thread);
+}
+
+static void session_job(void *arg, uint32_t thread, uint32_t n_threads) {
+    const ggufc_session *s = arg;
+    eval_share share = {
+        .thread = thread, .n_threads = n_threads, .barrier = session_barrier, .team = s->team
+    };
+    eval_calls(s->list, &s->state, &share);
+}
+
+static void session_run(ggufc_session *s, const ggufc_calls *list) {
+    s->list = list;
+    threads_run(s->team, session_job, s);
+}
+
+static void session_run_body(ggufc_session *s, const int32_t *tokens, uint32_t count) {
+    s->state.tokens = tokens;
+    s->state.n_tokens = count;
+    s->state.pos = s->n_past;
+    s->state.out_token = count - 1;
+    session_run(s, count == 1 ? &s->model->decode : &s->model->prefill);
+    s->n_past += count;
+    s->has_batch = true;
+    s->has_logits = false;
+}
+
+static const float *session_logits(const ggufc_session *s) {
+    return (const float *)(const void *)(s->state.arena + s->model->logits_offset);
+}
+
+static const float *session_run_head(ggufc_session *s, uint32_t out_token) {
+    s->state.out_token = out_token;
+    session_run(s, &s->model->head);
+    return session_logits(s);
+}
+
+static ggufc_status check_tokens(const ggufc_session *s, const int32_t *tokens, size_t count,
+                                 ggufc_error *error) {
+    if (count > s->n_ctx - s->n_past)
+        return error_set(error, GGUFC_ERROR_CONTEXT,
+                         "%zu tokens do not fit: the context has room for %u, and %u are taken",
+                         count, s->n_ctx, s->n_past);
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= s->model->n_vocab)
+            return error_set(error, GGUFC_ERROR_TOKEN,
+                             "token %d at position %zu is not in the vocabulary of %u", tokens[i],
+                             s->n_past + i, s->model->n_vocab);
+    return GGUFC_OK;
+}
+
+static uint32_t next_batch(const ggufc_session *s, size_t left) {
+    return left < s->model->n_batch ? (uint32_t)left : s->model->n_batch;
+}
+
+ggufc_status ggufc_session_evaluate(ggufc_session *s, const int32_t *tokens, size_t count,
+                                    ggufc_error *error) {
+    ggufc_status status = check_tokens(s, tokens, count, error);
+    if (status != GGUFC_OK) return status;
+    for (size_t done = 0; done < count;) {
+        uint32_t n = next_batch(s, count - done);
+        session_run_body(s, tokens + done, n);
+        done += n;
+    }
+    s->state.tokens = NULL; /* the caller's; the head does not read them */
+    return GGUFC_OK;
+}
+
+/* Gives the sink the logits of each token of the batch just run, which began at `pos`. */
+static bool session_sink_batch(ggufc_session *s, uint32_t pos, ggufc_logits_sink *sink,
+                               void *context) {
+    for (uint32_t i = 0; i < s->state.n_tokens; i++) {
+        if (sink(context, pos + i, session_run_head(s, i)) == 0) continue;
+        s->n_past = pos + i + 1;
+        s->state.n_tokens = i + 1;
+        return false;
+    }
+    return true;
+}
+
+ggufc_status ggufc_session_evaluate_each(ggufc_session *s, const int32_t *tokens, size_t count,
+                                         ggufc_logits_sink *sink, void *context,
+                                         ggufc_error *error) {
+    ggufc_status status = check_tokens(s, tokens, count, error);
+    for (size_t done = 0; status == GGUFC_OK && done < count;) {
+        uint32_t n = next_batch(s, count - done);
+        uint32_t pos = s->n_past;
+        session_run_body(s, tokens + done, n);
+        if (!session_sink_batch(s, pos, sink, context))
+            status = error_set(error, GGUFC_STOPPED, "stopped at position %u", s->n_past - 1);
+        s->has_logits = true;
+        done += n;
+    }
+    s->state.tokens = NULL;
+    return status;
+}
+
+const float *ggufc_session_logits(ggufc_session *s) {
+    if (!s->has_batch) return NULL;
+    if (s->has_logits) return session_logits(s);
+    s->has_logits = true;
+    return session_run_head(s, s->state.n_tokens - 1);
+}
+
+ggufc_status ggufc_session_truncate(ggufc_session *s, uint32_t n_past, ggufc_error *error) {
+    if (n_past > s->n_past)
+        return error_set(error, GGUFC_ERROR_CONTEXT, "cannot go back to %u tokens, there are %u",
+                         n_past, s->n_past);
+    s->n_past = n_past;
+    s->has_batch = s->has_logits = false;
+    return GGUFC_OK;
+}
+
+/* ---- looking */
+
+const ggufc_model *session_model(const ggufc_session *s) {
+    return s->model;
+}
+
+uint32_t ggufc_session_n_past(const ggufc_session *s) {
+    return s->n_past;
+}
+
+uint32_t ggufc_session_n_ctx(const ggufc_session *s) {
+    return s->n_ctx;
+}
+
+uint32_t ggufc_session_n_threads(const ggufc_session *s) {
+    return threads_count(s->team);
+}
+
+const char *ggufc_session_weights_path(const ggufc_session *s) {
+    return s->weights.path;
+}

@@ -1,0 +1,14 @@
+/* session.h - what the rest of the runtime uses of a session beyond ggufc/runtime.h. */
+#ifndef GGUFC_SESSION_H
+#define GGUFC_SESSION_H
+
+#include "ggufc/runtime.h"
+
+const ggufc_model *session_model(const ggufc_session *session);
+
+/* The limit that ggufc_session_open would set for this option: 0 stands for the model's. An error
+   when the model was compiled for fewer. */
+ggufc_status session_resolve_ctx(const ggufc_model *model, uint32_t wanted, uint32_t *n_ctx,
+                                 ggufc_error *error);
+
+#endif

@@ -1,0 +1,240 @@
+/* threads.c - a team, its barrier, and nothing else.
+ *
+ * The barrier is a counter of arrivals and an epoch. The last to arrive resets the counter and
+ * advances the epoch; the others watch the epoch, first spinning, then asleep on a condition
+ * variable. Spinning costs nothing where each thread has a core and is the only way to meet within
+ * a fraction of a microsecond. Where threads outnumber free cores it burns the time that the late
+ * thread needs, so every thread has its own budget: halved when it had to sleep, doubled when the
+ * spin was enough.
+ *
+ * Starting a job is a barrier too: workers wait in one between jobs, and the caller, having written
+ * the job down, arrives last. A job without a function ends the workers.
+ *
+ *     worker:   barrier  job  barrier   barrier  job  barrier   …
+ *     caller:   barrier  job  barrier   (idle)   barrier  job  …
+ */
+#include "threads.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    LINE_BYTES = 64,
+    SPIN_MIN_NS = 2000,
+    SPIN_MAX_NS = 50000,
+    SPIN_IDLE_NS = 50000,     /* between jobs: about what sampling a token and printing it take */
+    SPINS_PER_LOOK = 32,      /* tries between two looks at the clock */
+    STACK_BYTES = 1024 * 1024 /* of a worker; address space until it is touched */
+};
+
+typedef struct member {
+    alignas(LINE_BYTES) threads_team *team;
+    pthread_t thread;
+    uint32_t  index;
+    uint32_t  spin_ns;
+} member;
+
+struct threads_team {
+    uint32_t     n_threads;
+    threads_job *job; /* written by the caller between two barriers */
+    void        *arg;
+
+    alignas(LINE_BYTES) atomic_uint arrived;
+    alignas(LINE_BYTES) atomic_uint epoch;
+    alignas(LINE_BYTES) atomic_uint sleepers;
+    pthread_mutex_t mutex;
+    pthread_cond_t  wake;
+
+    alignas(LINE_BYTES) member members[];
+};
+
+static void spin_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static uint64_t clock_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* True when the epoch moved on within `limit_ns`. */
+static bool team_spin(threads_team *team, unsigned epoch, uint64_t limit_ns) {
+    uint64_t start = 0;
+    for (;;) {
+        for (int i = 0; i < SPINS_PER_LOOK; i++) {
+            if (atomic_load_explicit(&team->epoch, memory_order_acquire) != epoch) return true;
+            spin_pause();
+        }
+        uint64_t now = clock_ns();
+        if (start == 0) start = now;
+        if (now - start >= limit_ns) return false;
+    }
+}
+
+/* A sleeper counts itself before it looks at the epoch; team_release moves the epoch before it
+   looks at the count. All four are sequentially consistent: one of the two sees the other. */
+static void team_sleep(threads_team *team, unsigned epoch) {
+    pthread_mutex_lock(&team->mutex);
+    atomic_fetch_add(&team->sleepers, 1);
+    while (atomic_load(&team->epoch) == epoch) pthread_cond_wait(&team->wake, &team->mutex);
+    atomic_fetch_sub(&team->sleepers, 1);
+    pthread_mutex_unlock(&team->mutex);
+}
+
+static void team_release(threads_team *team, unsigned epoch) {
+    atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
+    atomic_store(&team->epoch, epoch + 1);
+    if (atomic_load(&team->sleepers) == 0) return;
+    pthread_mutex_lock(&team->mutex);
+    pthread_cond_broadcast(&team->wake);
+    pthread_mutex_unlock(&team->mutex);
+}
+
+/* True when the last of the team has just arrived. The epoch is read before arriving: afterwards it
+   may move at any time. */
+static bool team_arrive(threads_team *team, unsigned *epoch) {
+    *epoch = atomic_load_explicit(&team->epoch, memory_order_relaxed);
+    unsigned before = atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel);
+    return before + 1 == team->n_threads;
+}
+
+void threads_barrier(threads_team *team, uint32_t thread) {
+    if (team->n_threads == 1) return;
+    unsigned epoch;
+    if (team_arrive(team, &epoch)) {
+        team_release(team, epoch);
+        return;
+    }
+    uint32_t *budget = &team->members[thread].spin_ns;
+    if (team_spin(team, epoch, *budget)) {
+        if (*budget < SPIN_MAX_NS) *budget *= 2;
+        return;
+    }
+    if (*budget > SPIN_MIN_NS) *budget /= 2;
+    team_sleep(team, epoch);
+}
+
+/* A barrier whose wait says nothing of how busy the machine is. */
+static void team_wait_job(threads_team *team) {
+    unsigned epoch;
+    if (team_arrive(team, &epoch))
+        team_release(team, epoch);
+    else if (!team_spin(team, epoch, SPIN_IDLE_NS))
+        team_sleep(team, epoch);
+}
+
+static void *team_work(void *arg) {
+    member *me = arg;
+    threads_team *team = me->team;
+    for (;;) {
+        team_wait_job(team);
+        if (!team->job) return NULL;
+        team->job(team->arg, me->index, team->n_threads);
+        threads_barrier(team, me->index);
+    }
+}
+
+void threads_run(threads_team *team, threads_job *job, void *arg) {
+    team->job = job;
+    team->arg = arg;
+    threads_barrier(team, 0);
+    job(arg, 0, team->n_threads);
+    threads_barrier(team, 0);
+}
+
+/* Ends the `started` workers there are, arriving for those that could not be started. */
+static void team_end(threads_team *team, uint32_t started) {
+    team->job = NULL;
+    atomic_fetch_add(&team->arrived, team->n_threads - 1 - started);
+    threads_barrier(team, 0);
+    for (uint32_t i = 1; i <= started; i++) pthread_join(team->members[i].thread, NULL);
+    pthread_cond_destroy(&team->wake);
+    pthread_mutex_destroy(&team->mutex);
+    free(team);
+}
+
+void threads_destroy(threads_team *team) {
+    if (team) team_end(team, team->n_threads - 1);
+}
+
+static threads_team *team_allocate(uint32_t n_threads) {
+    void *memory = NULL;
+    size_t bytes = sizeof(threads_team) + n_threads * sizeof(member);
+    if ((errno = posix_memalign(&memory, LINE_BYTES, bytes)) != 0) return NULL;
+    memset(memory, 0, bytes);
+    threads_team *team = memory;
+    team->n_threads = n_threads;
+    pthread_mutex_init(&team->mutex, NULL);
+    pthread_cond_init(&team->wake, NULL);
+    for (uint32_t i = 0; i < n_threads; i++) {
+        team->members[i].team = team;
+        team->members[i].index = i;
+        team->members[i].spin_ns = SPIN_MAX_NS;
+    }
+    return team;
+}
+
+/* Workers take no signals: they are for the thread that the program knows. */
+static uint32_t team_start(threads_team *team) {
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    uint32_t started = 0;
+    while (started + 1 < team->n_threads) {
+        member *m = &team->members[started + 1];
+        errno = pthread_create(&m->thread, &attributes, team_work, m);
+        if (errno != 0) break;
+        started++;
+    }
+    int failure = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    errno = failure;
+    return started;
+}
+
+threads_team *threads_create(uint32_t n_threads) {
+    if (n_threads < 1 || n_threads > THREADS_MAX) {
+        errno = EINVAL;
+        return NULL;
+    }
+    threads_team *team = team_allocate(n_threads);
+    if (!team) return NULL;
+    uint32_t started = team_start(team);
+    if (started + 1 == n_threads) return team;
+    int failure = errno;
+    team_end(team, started);
+    errno = failure;
+    return NULL;
+}
+
+uint32_t threads_count(const threads_team *team) {
+    return team->n_threads;
+}
+
+uint32_t threads_online(void) {
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+#ifdef CPU_COUNT
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) n = CPU_COUNT(&allowed);
+#endif
+    if (n < 1) return 1;
+    return n < THREADS_MAX ? (uint32_t)n : THREADS_MAX;
+}

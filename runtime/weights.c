@@ -1,0 +1,115 @@
+/* weights.c - see weights.h. */
+#include "weights.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "error.h"
+
+static const char *path_basename(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* The file `name` in the directory of the running executable. */
+static bool path_beside_executable(char *path, size_t size, const char *name) {
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0) return false;
+    self[n] = '\0';
+    char *slash = strrchr(self, '/');
+    if (!slash) return false;
+    slash[1] = '\0';
+    return (size_t)snprintf(path, size, "%s%s", self, name) < size;
+}
+
+static bool file_exists(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+static ggufc_status weights_find(weights *w, const ggufc_model *model, ggufc_error *error) {
+    const char *name = path_basename(model->path);
+    bool beside = path_beside_executable(w->path, sizeof w->path, name);
+    if (beside && file_exists(w->path)) return GGUFC_OK;
+    if (file_exists(model->path)) {
+        snprintf(w->path, sizeof w->path, "%s", model->path);
+        return GGUFC_OK;
+    }
+    return error_set(error, GGUFC_ERROR_WEIGHTS,
+                     "%s: weights not found, neither beside the executable nor at %s", name,
+                     model->path);
+}
+
+static ggufc_status check_size(const weights *w, const ggufc_model *model, const struct stat *st,
+                               ggufc_error *error) {
+    if (!S_ISREG(st->st_mode))
+        return error_set(error, GGUFC_ERROR_WEIGHTS, "%s: not a regular file", w->path);
+    if ((uint64_t)st->st_size != model->file_bytes)
+        return error_set(error, GGUFC_ERROR_WEIGHTS,
+                         "%s: not the file this was compiled from: it has %" PRIu64
+                         " bytes, expected %" PRIu64,
+                         w->path, (uint64_t)st->st_size, model->file_bytes);
+    return GGUFC_OK;
+}
+
+static ggufc_status check_index(const weights *w, const ggufc_model *model, ggufc_error *error) {
+    uint64_t hash = ggufc_index_hash(w->data + model->index_offset, model->index_bytes);
+    if (hash == model->index_hash) return GGUFC_OK;
+    return error_set(error, GGUFC_ERROR_WEIGHTS,
+                     "%s: not the file this was compiled from: its tensor index has hash %016" PRIx64
+                     ", expected %016" PRIx64,
+                     w->path, hash, model->index_hash);
+}
+
+static ggufc_status weights_map(weights *w, const ggufc_model *model, int fd, ggufc_error *error) {
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return error_set(error, GGUFC_ERROR_WEIGHTS, "%s: %s", w->path, strerror(errno));
+    ggufc_status status = check_size(w, model, &st, error);
+    if (status != GGUFC_OK) return status;
+
+    void *data = mmap(NULL, model->file_bytes, PROT_READ, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED)
+        return error_set(error, GGUFC_ERROR_WEIGHTS, "%s: cannot map: %s", w->path,
+                         strerror(errno));
+    w->data = data;
+    w->mapped_bytes = model->file_bytes;
+    return check_index(w, model, error);
+}
+
+ggufc_status weights_open(weights *w, const ggufc_model *model, const char *path,
+                          ggufc_error *error) {
+    memset(w, 0, sizeof *w);
+    if (!path && model->embedded) {
+        w->data = model->embedded;
+        snprintf(w->path, sizeof w->path, "(embedded)");
+        return GGUFC_OK;
+    }
+    if (!path) {
+        ggufc_status status = weights_find(w, model, error);
+        if (status != GGUFC_OK) return status;
+    } else if ((size_t)snprintf(w->path, sizeof w->path, "%s", path) >= sizeof w->path) {
+        return error_set(error, GGUFC_ERROR_WEIGHTS, "the path of the weights is too long");
+    }
+    /* O_NONBLOCK: a pipe is refused, not waited for. */
+    int fd = open(w->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return error_set(error, GGUFC_ERROR_WEIGHTS, "%s: %s", w->path, strerror(errno));
+    ggufc_status status = weights_map(w, model, fd, error);
+    close(fd);
+    if (status != GGUFC_OK) weights_close(w);
+    return status;
+}
+
+void weights_close(weights *w) {
+    if (w->mapped_bytes) munmap((void *)w->data, w->mapped_bytes);
+    w->data = NULL;
+    w->mapped_bytes = 0;
+}
