@@ -1,0 +1,339 @@
+/* make_model - GGUF files of any Llama shape, with random weights.
+ *
+ * For tests and measurements that need a shape rather than a model: every named shape below has
+ * the speed, size and tensor list of the model it is called after, and talks nonsense. Weights are
+ * scaled so that nothing overflows or dies out on the way through the layers, because subnormals
+ * and infinities would be measured instead.
+ *
+ *     make_model tinyllama-1.1b -o tinyllama.gguf
+ *     make_model tiny --mixed --biases --seed 7 -o odd.gguf
+ *
+ * One pass: metadata and index are built in memory, tensors are streamed a few thousand values at a
+ * time. The headers beside this file say how: _values (random numbers, storage types), _vocab (a
+ * vocabulary the tokenizer's merging can reach), _llama (tensors and metadata), _file (a file that
+ * exists only complete).
+ *
+ * Exit status: 0; 1 the file could not be written; 2 usage. */
+#include "make_model_llama.h"
+
+#include <stdarg.h>
+
+static const shape shapes[] = {
+    {.name = "tiny", .layers = 3, .embd = 96, .heads = 6, .kv_heads = 2, .ff = 160, .vocab = 387,
+     .ctx = 128, .rope_base = 10000},
+    {.name = "stories-260k", .layers = 5, .embd = 64, .heads = 8, .kv_heads = 4, .ff = 172,
+     .vocab = 512, .ctx = 512, .rope_base = 10000, .tied = true},
+    {.name = "stories-15m", .layers = 6, .embd = 288, .heads = 6, .kv_heads = 6, .ff = 768,
+     .vocab = 32000, .ctx = 256, .rope_base = 10000, .tied = true},
+    {.name = "tinyllama-1.1b", .layers = 22, .embd = 2048, .heads = 32, .kv_heads = 4, .ff = 5632,
+     .vocab = 32000, .ctx = 2048, .rope_base = 10000},
+    {.name = "llama3.2-1b", .layers = 16, .embd = 2048, .heads = 32, .kv_heads = 8, .ff = 8192,
+     .vocab = 128256, .ctx = 131072, .head_dim = 64, .rope_base = 500000, .tied = true,
+     .rope_freqs = true},
+    {.name = "llama3-8b", .layers = 32, .embd = 4096, .heads = 32, .kv_heads = 8, .ff = 14336,
+     .vocab = 128256, .ctx = 8192, .rope_base = 500000},
+};
+
+static const struct {
+    const char     *name;
+    enum value_type type;
+} types[] = {
+    {"q8_0", VALUE_Q8_0}, {"f16", VALUE_F16}, {"bf16", VALUE_BF16}, {"f32", VALUE_F32},
+};
+
+/* The numbers of a shape; least and most keep every product of them far from 2^64. */
+static const struct dimension {
+    const char *flag;
+    size_t      field;
+    uint32_t    least, most;
+    bool        optional;
+} dimensions[] = {
+    {"--layers", offsetof(shape, layers), 1, 4096, false},
+    {"--embd", offsetof(shape, embd), 1, 1 << 20, false},
+    {"--heads", offsetof(shape, heads), 1, 1 << 12, false},
+    {"--kv-heads", offsetof(shape, kv_heads), 1, 1 << 12, false},
+    {"--ff", offsetof(shape, ff), 1, 1 << 22, false},
+    {"--vocab", offsetof(shape, vocab), 3, 1 << 22, false},
+    {"--ctx", offsetof(shape, ctx), 1, 1 << 30, false},
+    {"--head-dim", offsetof(shape, head_dim), 2, 1 << 12, true},
+};
+
+static const struct {
+    const char *flag;
+    size_t      field;
+    bool        value;
+} switches[] = {
+    {"--tied", offsetof(shape, tied), true},
+    {"--untied", offsetof(shape, tied), false},
+    {"--rope-freqs", offsetof(shape, rope_freqs), true},
+    {"--biases", offsetof(shape, biases), true},
+};
+
+#define EACH(i, table) size_t i = 0; i < sizeof(table) / sizeof *(table); i++
+
+typedef struct options {
+    shape       shape;
+    making      making;
+    bool        shaped; /* a shape, or part of one, was given */
+    const char *out;
+} options;
+
+/* ---- the command line */
+
+static void print_help(void) {
+    puts("usage: make_model SHAPE | DIMENSIONS [options] -o OUT.gguf\n"
+         "Makes a GGUF file of a Llama with random weights.\n\n"
+         "shapes              layers  embd heads/kv    ff  vocab    ctx");
+    for (EACH(i, shapes)) {
+        const shape *s = &shapes[i];
+        printf("  %-16s  %6u %5u %5u/%-2u %6u %6u %6u %s%s\n", s->name, s->layers, s->embd, s->heads,
+               s->kv_heads, s->ff, s->vocab, s->ctx, s->tied ? "tied" : "untied",
+               s->rope_freqs ? ", rope-freqs" : "");
+    }
+    puts("\ndimensions, instead of a shape or after it to change it\n"
+         "  --layers N --embd N --heads N --kv-heads N --ff N --vocab N --ctx N\n"
+         "  --head-dim N        embd / heads unless given\n"
+         "  --rope-base F       10000 unless given\n"
+         "  --tied, --untied    whether the output matrix is the embedding\n"
+         "  --rope-freqs        with the rope factors of Llama 3.2\n"
+         "  --biases            with a bias for every matrix of a layer\n\n"
+         "options\n"
+         "  --type TYPE         q8_0 (default), f16, bf16 or f32\n"
+         "  --mixed             each matrix of another type than the one before\n"
+         "  --seed N            1 unless given; the same seed makes the same file\n"
+         "  -o OUT.gguf         written under another name, and renamed when complete");
+}
+
+__attribute__((format(printf, 1, 2))) static bool usage(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("make_model: ", stderr);
+    vfprintf(stderr, format, args);
+    fputs(" (see --help)\n", stderr);
+    va_end(args);
+    return false;
+}
+
+static bool parse_whole(const char *text, uint64_t least, uint64_t most, uint64_t *out) {
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    *out = n;
+    return *text >= '0' && *text <= '9' && !*end && !errno && n >= least && n <= most;
+}
+
+static bool parse_shape(options *o, const char *name) {
+    if (o->shaped)
+        return usage("\"%s\": name one shape, before the flags that change it", name);
+    for (EACH(i, shapes))
+        if (!strcmp(name, shapes[i].name)) {
+            o->shape = shapes[i];
+            return o->shaped = true;
+        }
+    return usage("no shape is called \"%s\"", name);
+}
+
+static bool parse_type(options *o, const char *name) {
+    for (EACH(i, types))
+        if (!strcmp(name, types[i].name)) {
+            o->making.type = types[i].type;
+            return true;
+        }
+    return usage("--type: expected q8_0, f16, bf16 or f32, found \"%s\"", name);
+}
+
+static bool parse_rope_base(options *o, const char *text) {
+    char *end;
+    o->shape.rope_base = strtof(text, &end);
+    o->shaped = true;
+    if (end == text || *end || !(o->shape.rope_base > 0) || isinf(o->shape.rope_base))
+        return usage("--rope-base: expected a number above 0, found \"%s\"", text);
+    return true;
+}
+
+static bool parse_dimension(options *o, const struct dimension *d, const char *text) {
+    uint64_t n;
+    if (!parse_whole(text, d->least, d->most, &n))
+        return usage("%s: expected a number from %u to %u, found \"%s\"", d->flag, d->least,
+                     d->most, text);
+    *(uint32_t *)((char *)&o->shape + d->field) = (uint32_t)n;
+    return o->shaped = true;
+}
+
+/* A flag that takes a value. */
+static bool parse_valued(options *o, const char *flag, const char *value) {
+    for (EACH(i, dimensions))
+        if (!strcmp(flag, dimensions[i].flag))
+            return parse_dimension(o, &dimensions[i], value);
+    if (!strcmp(flag, "--type"))
+        return parse_type(o, value);
+    if (!strcmp(flag, "--rope-base"))
+        return parse_rope_base(o, value);
+    if (!strcmp(flag, "--seed") && !parse_whole(value, 0, UINT64_MAX, &o->making.seed))
+        return usage("--seed: expected a whole number, found \"%s\"", value);
+    if (!strcmp(flag, "-o"))
+        o->out = value;
+    return true;
+}
+
+static bool parse_takes_value(const char *flag) {
+    static const char *const others[] = {"--type", "--rope-base", "--seed", "-o"};
+    for (EACH(i, dimensions))
+        if (!strcmp(flag, dimensions[i].flag))
+            return true;
+    for (EACH(i, others))
+        if (!strcmp(flag, others[i]))
+            return true;
+    return false;
+}
+
+static bool parse_switch(options *o, const char *flag) {
+    for (EACH(i, switches))
+        if (!strcmp(flag, switches[i].flag)) {
+            *(bool *)((char *)&o->shape + switches[i].field) = switches[i].value;
+            return o->shaped = true;
+        }
+    if (strcmp(flag, "--mixed"))
+        return usage("no flag is called \"%s\"", flag);
+    return o->making.mixed = true;
+}
+
+static bool check_shape(const shape *s) {
+    for (EACH(i, dimensions)) {
+        const struct dimension *d = &dimensions[i];
+        if (!d->optional && !*(const uint32_t *)((const char *)s + d->field))
+            return usage("%s is missing", d->flag);
+    }
+    if (s->heads % s->kv_heads)
+        return usage("%u heads are no multiple of %u kv-heads", s->heads, s->kv_heads);
+    if (!s->head_dim && s->embd % s->heads)
+        return usage("embd %u is no multiple of %u heads: give --head-dim", s->embd, s->heads);
+    if (llama_head_dim(s) % 2)
+        return usage("a head of %u cannot be rotated: its length must be even", llama_head_dim(s));
+    return true;
+}
+
+static bool parse_arguments(options *o, char **args) {
+    *o = (options){
+        .shape = {.name = "random llama", .rope_base = 10000},
+        .making = {.type = VALUE_Q8_0, .seed = 1},
+    };
+    for (; *args; args++) {
+        bool good;
+        if ((*args)[0] != '-')
+            good = parse_shape(o, *args);
+        else if (!parse_takes_value(*args))
+            good = parse_switch(o, *args);
+        else if (!args[1])
+            return usage("%s needs a value", *args);
+        else
+            good = parse_valued(o, args[0], args[1]), args++;
+        if (!good)
+            return false;
+    }
+    if (!o->shaped)
+        return usage("name a shape or give its dimensions");
+    if (!check_shape(&o->shape))
+        return false;
+    return o->out ? true : usage("-o OUT.gguf is missing");
+}
+
+/* ---- the file */
+
+#define CHUNK 8192 /* values at a time: stays in the first cache; whole blocks */
+
+static void write_header(file_out *f, const tensor_list *list, uint64_t n_kv, const char *pairs,
+                         size_t pairs_size) {
+    const uint32_t version = 3;
+    const uint64_t n_tensors = list->count;
+    file_write(f, "GGUF", 4);
+    file_write(f, &version, 4);
+    file_write(f, &n_tensors, 8);
+    file_write(f, &n_kv, 8);
+    file_write(f, pairs, pairs_size);
+    for (uint32_t i = 0; i < list->count; i++) {
+        const tensor  *t = &list->items[i];
+        const uint64_t length = strlen(t->name), dims[] = {t->columns, t->rows};
+        const uint32_t n_dims = t->rows ? 2 : 1, type = t->type;
+        file_write(f, &length, 8);
+        file_write(f, t->name, length);
+        file_write(f, &n_dims, 4);
+        file_write(f, dims, n_dims * sizeof *dims);
+        file_write(f, &type, 4);
+        file_write(f, &t->offset, 8);
+    }
+    file_pad(f, LLAMA_ALIGNMENT);
+}
+
+static void write_tensor(file_out *f, const tensor *t, const shape *s, uint64_t seed) {
+    float          values[CHUNK];
+    uint8_t        stored[CHUNK * sizeof(float)];
+    const uint64_t key = random_key(seed, t->name), total = tensor_count_values(t);
+    for (uint64_t i = 0; i < total && !f->error; i += CHUNK) {
+        size_t n = total - i < CHUNK ? (size_t)(total - i) : CHUNK;
+        if (t->rope_factors)
+            llama_fill_rope_factors(values, s);
+        else
+            random_fill(values, n, key, i, t->centre, t->std);
+        value_store(stored, t->type, values, n);
+        file_write(f, stored, (size_t)value_bytes(t->type, n));
+    }
+    file_pad(f, LLAMA_ALIGNMENT);
+}
+
+/* The key-value pairs, in memory to be freed; NULL without memory. */
+static char *build_metadata(const options *o, uint64_t *n_kv, size_t *size) {
+    char *pairs = NULL;
+    vocab v;
+    meta  m = {.stream = open_memstream(&pairs, size)};
+    bool  good = m.stream && vocab_make(&v, o->shape.vocab, o->making.seed);
+    if (good) {
+        llama_add_metadata(&m, &o->shape, &o->making, &v);
+        vocab_free(&v);
+    }
+    good = m.stream && !ferror(m.stream) && good;
+    if (m.stream && fclose(m.stream))
+        good = false;
+    if (good) {
+        *n_kv = m.count;
+        return pairs;
+    }
+    free(pairs);
+    return NULL;
+}
+
+static bool write_model(const options *o) {
+    tensor_list list;
+    uint64_t    n_kv, data_bytes;
+    size_t      pairs_size;
+    char       *pairs = build_metadata(o, &n_kv, &pairs_size);
+    file_out    f;
+    if (!pairs || !llama_list_tensors(&list, &o->shape, &o->making, &data_bytes)) {
+        fputs("make_model: out of memory\n", stderr);
+        free(pairs);
+        return false;
+    }
+    bool good = file_begin(&f, o->out);
+    if (good) {
+        write_header(&f, &list, n_kv, pairs, pairs_size);
+        f.expected = f.written + data_bytes;
+        for (uint32_t i = 0; i < list.count && !f.error; i++)
+            write_tensor(&f, &list.items[i], &o->shape, o->making.seed);
+        good = file_finish(&f);
+    }
+    free(list.items);
+    free(pairs);
+    return good;
+}
+
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            print_help();
+            return 0;
+        }
+    options o;
+    if (!parse_arguments(&o, argv + 1))
+        return 2;
+    return write_model(&o) ? 0 : 1;
+}
