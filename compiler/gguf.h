@@ -15,9 +15,10 @@
  * stage can read outside it: no accessor below needs checking but for absence and type. What is
  * refused, each with its own message naming the offset, key or tensor: a file that is not GGUF,
  * big-endian, version 1 or above 3; truncation anywhere; counts and lengths beyond the file; keys
- * and tensor names twice or empty; unknown value types; arrays nested deeper than 8; an alignment
- * that is no power of two; tensors of no or more than 4 dimensions, of a zero dimension, of an
- * unknown type, of a row that is no whole number of blocks, of a size that overflows; data out of
+ * and tensor names twice or empty; unknown value types; arrays nested deeper than 8; a bool that is
+ * neither 0 nor 1; an alignment that is no u32 or no power of two from 8; tensors of no or more
+ * than 4 dimensions, of a zero dimension, of an unknown type, of a row that is no whole number of
+ * blocks, of a size that overflows (more than 2^63 - 1 values or 2^64 - 1 bytes); data out of
  * the file, misaligned or overlapping. Memory used is proportional to what the file really holds:
  * a count is believed only after the bytes it needs were seen to be there.
  */
