@@ -86,8 +86,8 @@ static void print_help(void) {
          "shapes              layers  embd heads/kv    ff  vocab    ctx");
     for (EACH(i, shapes)) {
         const shape *s = &shapes[i];
-        printf("  %-16s  %6u %5u %5u/%-2u %6u %6u %6u %s%s\n", s->name, s->layers, s->embd, s->heads,
-               s->kv_heads, s->ff, s->vocab, s->ctx, s->tied ? "tied" : "untied",
+        printf("  %-16s  %6u %5u %5u/%-2u %6u %6u %6u %s%s\n", s->name, s->layers, s->embd,
+               s->heads, s->kv_heads, s->ff, s->vocab, s->ctx, s->tied ? "tied" : "untied",
                s->rope_freqs ? ", rope-freqs" : "");
     }
     puts("\ndimensions, instead of a shape or after it to change it\n"
@@ -133,6 +133,8 @@ static bool parse_shape(options *o, const char *name) {
     return usage("no shape is called \"%s\"", name);
 }
 
+/* ---- flags that take a value: each reads its own */
+
 static bool parse_type(options *o, const char *name) {
     for (EACH(i, types))
         if (!strcmp(name, types[i].name)) {
@@ -151,6 +153,25 @@ static bool parse_rope_base(options *o, const char *text) {
     return true;
 }
 
+static bool parse_seed(options *o, const char *text) {
+    if (!parse_whole(text, 0, UINT64_MAX, &o->making.seed))
+        return usage("--seed: expected a whole number, found \"%s\"", text);
+    return true;
+}
+
+static bool parse_out(options *o, const char *path) {
+    o->out = path;
+    return true;
+}
+
+static const struct valued {
+    const char *flag;
+    bool (*parse)(options *o, const char *value);
+} valued[] = {
+    {"--type", parse_type}, {"--rope-base", parse_rope_base}, {"--seed", parse_seed},
+    {"-o", parse_out},
+};
+
 static bool parse_dimension(options *o, const struct dimension *d, const char *text) {
     uint64_t n;
     if (!parse_whole(text, d->least, d->most, &n))
@@ -158,33 +179,6 @@ static bool parse_dimension(options *o, const struct dimension *d, const char *t
                      d->most, text);
     *(uint32_t *)((char *)&o->shape + d->field) = (uint32_t)n;
     return o->shaped = true;
-}
-
-/* A flag that takes a value. */
-static bool parse_valued(options *o, const char *flag, const char *value) {
-    for (EACH(i, dimensions))
-        if (!strcmp(flag, dimensions[i].flag))
-            return parse_dimension(o, &dimensions[i], value);
-    if (!strcmp(flag, "--type"))
-        return parse_type(o, value);
-    if (!strcmp(flag, "--rope-base"))
-        return parse_rope_base(o, value);
-    if (!strcmp(flag, "--seed") && !parse_whole(value, 0, UINT64_MAX, &o->making.seed))
-        return usage("--seed: expected a whole number, found \"%s\"", value);
-    if (!strcmp(flag, "-o"))
-        o->out = value;
-    return true;
-}
-
-static bool parse_takes_value(const char *flag) {
-    static const char *const others[] = {"--type", "--rope-base", "--seed", "-o"};
-    for (EACH(i, dimensions))
-        if (!strcmp(flag, dimensions[i].flag))
-            return true;
-    for (EACH(i, others))
-        if (!strcmp(flag, others[i]))
-            return true;
-    return false;
 }
 
 static bool parse_switch(options *o, const char *flag) {
@@ -196,6 +190,27 @@ static bool parse_switch(options *o, const char *flag) {
     if (strcmp(flag, "--mixed"))
         return usage("no flag is called \"%s\"", flag);
     return o->making.mixed = true;
+}
+
+/* One argument, and its value where it has one: *args is left at the last one used. */
+static bool parse_argument(options *o, char ***args) {
+    const char *flag = **args, *value = (*args)[1];
+    if (flag[0] != '-')
+        return parse_shape(o, flag);
+    const struct dimension *d = NULL;
+    const struct valued    *v = NULL;
+    for (EACH(i, dimensions))
+        if (!strcmp(flag, dimensions[i].flag))
+            d = &dimensions[i];
+    for (EACH(i, valued))
+        if (!strcmp(flag, valued[i].flag))
+            v = &valued[i];
+    if (!d && !v)
+        return parse_switch(o, flag);
+    if (!value)
+        return usage("%s needs a value", flag);
+    ++*args;
+    return d ? parse_dimension(o, d, value) : v->parse(o, value);
 }
 
 static bool check_shape(const shape *s) {
@@ -218,19 +233,9 @@ static bool parse_arguments(options *o, char **args) {
         .shape = {.name = "random llama", .rope_base = 10000},
         .making = {.type = VALUE_Q8_0, .seed = 1},
     };
-    for (; *args; args++) {
-        bool good;
-        if ((*args)[0] != '-')
-            good = parse_shape(o, *args);
-        else if (!parse_takes_value(*args))
-            good = parse_switch(o, *args);
-        else if (!args[1])
-            return usage("%s needs a value", *args);
-        else
-            good = parse_valued(o, args[0], args[1]), args++;
-        if (!good)
+    for (; *args; args++)
+        if (!parse_argument(o, &args))
             return false;
-    }
     if (!o->shaped)
         return usage("name a shape or give its dimensions");
     if (!check_shape(&o->shape))

@@ -90,19 +90,34 @@ static inline const vocab_piece *vocab_pick(const vocab *v, uint64_t bits, int d
     return &v->pieces[i < VOCAB_POOL ? VOCAB_LETTERS + i : VOCAB_MERGES + i - VOCAB_POOL];
 }
 
-static inline void vocab_add_merges(vocab *v, uint64_t seed) {
+static inline bool vocab_is_vowel(char c) {
+    return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u';
+}
+
+/* Joins two pieces unless the result would be no likely piece. */
+static inline void vocab_try_merge(vocab *v, const vocab_piece *left, const vocab_piece *right,
+                                   uint64_t luck) {
     const size_t longest = 14;
-    uint64_t     key = random_key(seed, "vocabulary");
-    for (uint64_t i = 0; v->count < v->wanted; i += 2) {
-        const vocab_piece *left = vocab_pick(v, random_at(key, i), 2);
-        const vocab_piece *right = vocab_pick(v, random_at(key, i + 1), 4);
-        bool               space = (uint8_t)right->text[0] == (uint8_t)VOCAB_SPACE[0];
-        if (space || left->size + right->size > longest)
-            continue;
-        char text[sizeof left->text];
-        memcpy(text, left->text, left->size);
-        memcpy(text + left->size, right->text, right->size);
-        vocab_add(v, text, (size_t)left->size + right->size);
+    if (right->text[0] == VOCAB_SPACE[0] || left->size + right->size > longest)
+        return;
+    bool same = vocab_is_vowel(left->text[left->size - 1]) == vocab_is_vowel(right->text[0]);
+    if (same && luck % 4 && left->text[0] != VOCAB_SPACE[0])
+        return; /* what can be pronounced: mostly a vowel beside a consonant */
+    char text[sizeof left->text];
+    memcpy(text, left->text, left->size);
+    memcpy(text + left->size, right->text, right->size);
+    vocab_add(v, text, (size_t)left->size + right->size);
+}
+
+static inline void vocab_add_merges(vocab *v, uint64_t seed) {
+    uint64_t key = random_key(seed, "vocabulary");
+    for (uint64_t i = 0; v->count < v->wanted; i += 3) {
+        uint64_t           luck = random_at(key, i);
+        bool               starts_word = (luck >> 8) % 4 == 0;
+        const vocab_piece *left = starts_word ? &v->pieces[VOCAB_LETTERS]
+                                              : vocab_pick(v, random_at(key, i + 1), 2);
+        const vocab_piece *right = vocab_pick(v, random_at(key, i + 2), starts_word ? 2 : 4);
+        vocab_try_merge(v, left, right, luck);
     }
 }
 
