@@ -36,11 +36,12 @@ enum vocab_result {
 typedef struct vocab_tables {
     const char *model; /* tokenizer.ggml.model, NULL where absent; also set for VOCAB_UNSUPPORTED */
     ggufc_vocab vocab; /* only for VOCAB_READ */
-    uint32_t    text_bytes;
+    uint32_t text_bytes;
 } vocab_tables;
 
-/* Fills `out`; its arrays live in `a` and refer to nothing of `f`. Errors: arrays that are mistyped,
-   empty or differ in length; ids outside the vocabulary; scores that are NaN; text of 4 GiB. */
+/* Fills `out`; its arrays live in `a` and refer to nothing of `f`. Errors: arrays that are
+   mistyped, empty or differ in length; ids outside the vocabulary; scores that are NaN; text of 4
+   GiB. */
 enum vocab_result vocab_read(arena *a, diag *d, const gguf_file *f, vocab_tables *out);
 
 #endif

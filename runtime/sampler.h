@@ -22,13 +22,13 @@
 #include <stdint.h>
 
 typedef struct sampler_options {
-    float    temp;           /* 0.8 */
-    int32_t  top_k;          /* 40 */
-    float    top_p;          /* 0.95 */
-    float    min_p;          /* 0.05 */
-    float    repeat_penalty; /* 1.0: off. Above 0 and finite, else as 1.0 */
-    int32_t  repeat_last_n;  /* 64 */
-    uint64_t seed;           /* 0; choosing a random one is the caller's */
+    float temp;            /* 0.8 */
+    int32_t top_k;         /* 40 */
+    float top_p;           /* 0.95 */
+    float min_p;           /* 0.05 */
+    float repeat_penalty;  /* 1.0: off. Above 0 and finite, else as 1.0 */
+    int32_t repeat_last_n; /* 64 */
+    uint64_t seed;         /* 0; choosing a random one is the caller's */
 } sampler_options;
 
 sampler_options sampler_defaults(void);
@@ -37,7 +37,7 @@ typedef struct sampler sampler;
 
 /* For models of `n_vocab` > 0 logits. Allocates all that will be needed; NULL without memory. */
 sampler *sampler_new(uint32_t n_vocab, const sampler_options *options);
-void     sampler_free(sampler *s); /* NULL is allowed */
+void sampler_free(sampler *s); /* NULL is allowed */
 
 /* Tells the penalties of a token. llama.cpp's way is every token of the prompt, then every token
    generated. An id out of range is ignored. */

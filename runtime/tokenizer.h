@@ -25,7 +25,7 @@
 #include "ggufc/model.h"
 
 enum {
-    TOKENIZER_ADD_SPECIAL = 1,   /* BOS before and EOS after, as far as the vocabulary asks for it */
+    TOKENIZER_ADD_SPECIAL = 1, /* BOS before and EOS after, as far as the vocabulary asks for it */
     TOKENIZER_PARSE_SPECIAL = 2, /* "<s>" in the text is the token, not three characters */
     TOKENIZER_SHOW_SPECIAL = 4   /* tokenizer_piece: control tokens as their text */
 };

@@ -17,7 +17,7 @@
 
 /* All zero is the start. */
 typedef struct utf8_stream {
-    char    held[UTF8_MAX_HELD];
+    char held[UTF8_MAX_HELD];
     uint8_t n_held;
 } utf8_stream;
 

@@ -91,6 +91,18 @@ static inline uint32_t ggufc_vocab_hash(const char *text, uint32_t size) {
     return h;
 }
 
+/* The token of exactly this text, or -1. */
+static inline int32_t ggufc_vocab_find(const ggufc_vocab *v, const char *text, uint32_t size) {
+    uint32_t slot = ggufc_vocab_hash(text, size) & v->slot_mask;
+    for (; v->slots[slot]; slot = (slot + 1) & v->slot_mask) {
+        uint32_t id = v->slots[slot] - 1, i = 0;
+        if (v->offsets[id + 1] - v->offsets[id] != size) continue;
+        while (i < size && v->text[v->offsets[id] + i] == text[i]) i++;
+        if (i == size) return (int32_t)id;
+    }
+    return -1;
+}
+
 /* The hash in ggufc_model.index_hash: FNV-1a over 64 bits, of the index_bytes bytes at
    index_offset of the GGUF file, that is its description of every tensor. */
 static inline uint64_t ggufc_index_hash(const uint8_t *data, uint64_t size) {
