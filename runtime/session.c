@@ -158,8 +158,8 @@ static const float *session_run_head(ggufc_session *s, uint32_t out_token) {
     return session_logits(s);
 }
 
-static ggufc_status check_tokens(const ggufc_session *s, const int32_t *tokens, size_t count,
-                                 ggufc_error *error) {
+ggufc_status session_check_tokens(const ggufc_session *s, const int32_t *tokens, size_t count,
+                                  ggufc_error *error) {
     if (count > s->n_ctx - s->n_past)
         return error_set(error, GGUFC_ERROR_CONTEXT,
                          "%zu tokens do not fit: the context has room for %u, and %u are taken",
@@ -178,7 +178,7 @@ static uint32_t next_batch(const ggufc_session *s, size_t left) {
 
 ggufc_status ggufc_session_evaluate(ggufc_session *s, const int32_t *tokens, size_t count,
                                     ggufc_error *error) {
-    ggufc_status status = check_tokens(s, tokens, count, error);
+    ggufc_status status = session_check_tokens(s, tokens, count, error);
     if (status != GGUFC_OK) return status;
     for (size_t done = 0; done < count;) {
         uint32_t n = next_batch(s, count - done);
@@ -204,7 +204,7 @@ static bool session_sink_batch(ggufc_session *s, uint32_t pos, ggufc_logits_sink
 ggufc_status ggufc_session_evaluate_each(ggufc_session *s, const int32_t *tokens, size_t count,
                                          ggufc_logits_sink *sink, void *context,
                                          ggufc_error *error) {
-    ggufc_status status = check_tokens(s, tokens, count, error);
+    ggufc_status status = session_check_tokens(s, tokens, count, error);
     for (size_t done = 0; status == GGUFC_OK && done < count;) {
         uint32_t n = next_batch(s, count - done);
         uint32_t pos = s->n_past;

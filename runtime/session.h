@@ -6,6 +6,10 @@
 
 const ggufc_model *session_model(const ggufc_session *session);
 
+/* What ggufc_session_evaluate would say to these tokens, without evaluating them. */
+ggufc_status session_check_tokens(const ggufc_session *session, const int32_t *tokens,
+                                  size_t count, ggufc_error *error);
+
 /* The limit that ggufc_session_open would set for this option: 0 stands for the model's. An error
    when the model was compiled for fewer. */
 ggufc_status session_resolve_ctx(const ggufc_model *model, uint32_t wanted, uint32_t *n_ctx,

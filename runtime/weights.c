@@ -64,7 +64,7 @@ static ggufc_status check_index(const weights *w, const ggufc_model *model, gguf
     uint64_t hash = ggufc_index_hash(w->data + model->index_offset, model->index_bytes);
     if (hash == model->index_hash) return GGUFC_OK;
     return error_set(error, GGUFC_ERROR_WEIGHTS,
-                     "%s: not the file this was compiled from: its tensor index has hash %016" PRIx64
+                     "%s: not the file this was compiled from: its index hashes to %016" PRIx64
                      ", expected %016" PRIx64,
                      w->path, hash, model->index_hash);
 }

@@ -1,12 +1,12 @@
 /* ggufc/runtime.h - running a compiled model inside a program of your own.
  *
  * Link the model (ggufc --emit=lib or --emit=so) and include its generated header, which declares
- * the constant `ggufc_model`. A session is one conversation with it: the weights, mapped; a
- * key-value cache; a team of threads.
+ * it as a constant, here `story_model`. A session is one conversation with it: the weights, mapped;
+ * a key-value cache; a team of threads.
  *
  *     ggufc_error error;
  *     ggufc_session *session;
- *     ggufc_session_options options = { .model = &ggufc_model };
+ *     ggufc_session_options options = { .model = &story_model };
  *     if (ggufc_session_open(&session, &options, &error) != GGUFC_OK) return puts(error.text);
  *     ggufc_session_evaluate(session, prompt, n_prompt, &error);
  *     const float *logits = ggufc_session_logits(session);       n_vocab of them

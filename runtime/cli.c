@@ -1,0 +1,244 @@
+/* cli.c - the executable, from its arguments to its exit status.
+ *
+ * Text goes to standard output, everything else to standard error. An interrupt (SIGINT) sets a
+ * flag that is looked at after each token, so that the line ends and the timings are told; a second
+ * one kills. A reader that closes our output has what it wanted: that is success. Writing that
+ * fails otherwise, a full disk, is not.
+ */
+#include "cli.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "error.h"
+#include "generate.h"
+#include "info.h"
+#include "input.h"
+#include "options.h"
+#include "session.h"
+
+enum { EXIT_OK = 0, EXIT_BAD_INPUT = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+
+typedef struct cli {
+    const ggufc_model *model;
+    const char        *program;
+    options            options;
+    output             out;
+    uint64_t           start_ns;
+} cli;
+
+static volatile sig_atomic_t cli_interrupted;
+
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    cli_interrupted = 1;
+}
+
+static void catch_signals(void) {
+    struct sigaction interrupt = { .sa_handler = on_interrupt, .sa_flags = SA_RESETHAND };
+    struct sigaction ignored = { .sa_handler = SIG_IGN };
+    struct sigaction before;
+    if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        sigaction(SIGINT, &interrupt, NULL);
+    sigaction(SIGPIPE, &ignored, NULL);
+}
+
+/* ---- telling */
+
+__attribute__((format(printf, 2, 3))) static void tell(const cli *c, const char *format, ...) {
+    char text[1536];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    fprintf(stderr, "%s: %s\n", c->program, text);
+}
+
+static int exit_for_error(const cli *c, const ggufc_error *error) {
+    if (error->status == GGUFC_STOPPED) return EXIT_INTERRUPTED;
+    bool searched = error->status == GGUFC_ERROR_WEIGHTS && !c->options.model_path;
+    tell(c, "%s%s", error->text, searched ? " (name the GGUF file with -m)" : "");
+    return EXIT_BAD_INPUT;
+}
+
+/* The status of a run that went well, as far as its output did. */
+static int exit_for_output(const cli *c) {
+    if (c->out.failure && !output_is_closed(&c->out)) {
+        tell(c, "cannot write to standard output: %s", strerror(c->out.failure));
+        return EXIT_BAD_INPUT;
+    }
+    return cli_interrupted ? EXIT_INTERRUPTED : EXIT_OK;
+}
+
+static void tell_speed(const cli *c, const char *what, uint64_t ns, uint64_t n) {
+    double ms = (double)ns / 1e6;
+    if (n == 0 || ns == 0)
+        tell(c, "%-12s %10.2f ms", what, ms);
+    else
+        tell(c, "%-12s %10.2f ms / %5" PRIu64 " tokens  (%8.3f ms per token, %9.2f tokens/s)", what,
+             ms, n, ms / (double)n, (double)n * 1e3 / ms);
+}
+
+static void tell_report(const cli *c, const generate_report *r) {
+    static const char *const ends[] = {
+        [GENERATE_END_COUNT] = "as many tokens as asked for",
+        [GENERATE_END_TOKEN] = "the end token",
+        [GENERATE_END_CONTEXT] = "a full context",
+        [GENERATE_END_STOP] = "an interrupt",
+        [GENERATE_END_OUTPUT] = "closed output",
+    };
+    tell_speed(c, "prompt eval:", r->prompt_ns, r->n_prompt);
+    tell_speed(c, "eval:", r->eval_ns, r->n_evaluated);
+    tell_speed(c, "sampling:", r->sample_ns, r->n_generated);
+    tell_speed(c, "total:", generate_clock_ns() - c->start_ns, 0);
+    tell(c, "ended by %s after %" PRIu64 " tokens", ends[r->end], r->n_generated);
+}
+
+/* ---- the prompt */
+
+static ggufc_status read_input(const cli *c, input *in, ggufc_error *error) {
+    const options *o = &c->options;
+    if (o->tokens) return input_parse_tokens(in, o->tokens, error);
+    if (!c->model->vocab)
+        return error_set(error, GGUFC_ERROR_OPTIONS,
+                         "this model has no tokenizer that is supported: give token ids with "
+                         "--tokens");
+    ggufc_status status = o->prompt        ? input_copy_text(in, o->prompt, error)
+                          : o->prompt_file ? input_read_file(in, o->prompt_file, error)
+                                           : input_read_stdin(in, &cli_interrupted, error);
+    return status == GGUFC_OK ? input_tokenize(in, c->model->vocab, error) : status;
+}
+
+/* ---- running */
+
+static uint64_t random_seed(void) {
+    uint32_t seed;
+    if (getrandom(&seed, sizeof seed, 0) == sizeof seed) return seed;
+    return (uint32_t)(generate_clock_ns() ^ (uint64_t)getpid() << 16);
+}
+
+static ggufc_status open_session(const cli *c, ggufc_session **session, ggufc_error *error) {
+    ggufc_session_options wanted = {
+        .model = c->model,
+        .weights_path = c->options.model_path,
+        .n_threads = c->options.n_threads,
+        .n_ctx = c->options.n_ctx,
+    };
+    ggufc_status status = ggufc_session_open(session, &wanted, error);
+    if (status != GGUFC_OK || !c->options.verbose) return status;
+    tell_speed(c, "load:", generate_clock_ns() - c->start_ns, 0);
+    tell(c, "weights: %s, %" PRIu32 " threads, context %" PRIu32,
+         ggufc_session_weights_path(*session), ggufc_session_n_threads(*session),
+         ggufc_session_n_ctx(*session));
+    return status;
+}
+
+static int run_generate(cli *c, ggufc_session *session, const input *in) {
+    sampler_options sampling = c->options.sampling;
+    sampling.seed = c->options.seed < 0 ? random_seed() : (uint64_t)c->options.seed;
+    if (c->options.verbose) tell(c, "seed: %" PRIu64, sampling.seed);
+
+    ggufc_error error;
+    sampler *choose = sampler_new(c->model->n_vocab, &sampling);
+    if (!choose) {
+        error_set(&error, GGUFC_ERROR_MEMORY, "out of memory");
+        return exit_for_error(c, &error);
+    }
+    if (c->options.ignore_eos) generate_forbid_end(choose, c->model->vocab);
+    generate_request request = {
+        .tokens = in->tokens,
+        .n_tokens = in->n_tokens,
+        .text = in->text,
+        .text_size = in->text_size,
+        .hide_prompt = c->options.hide_prompt,
+        .n_predict = c->options.n_predict,
+        .stop = &cli_interrupted,
+    };
+    generate_report report;
+    ggufc_status status = generate_run(session, choose, &request, &c->out, &report, &error);
+    sampler_free(choose);
+    if (status != GGUFC_OK) return exit_for_error(c, &error);
+    if (report.end == GENERATE_END_CONTEXT)
+        tell(c, "stopped: the context of %" PRIu32 " tokens is full",
+             ggufc_session_n_ctx(session));
+    if (c->options.verbose) tell_report(c, &report);
+    return exit_for_output(c);
+}
+
+static int run_bench(cli *c, ggufc_session *session) {
+    int64_t n = c->options.n_predict;
+    bench_request request = {
+        .n_prompt = c->options.bench_prompt,
+        .n_generate = n > 0 ? (uint32_t)n : 0,
+        .n_runs = c->options.bench_runs,
+        .stop = &cli_interrupted,
+    };
+    ggufc_error error;
+    ggufc_status status = bench_run(session, &request, &c->out, &error);
+    return status == GGUFC_OK ? exit_for_output(c) : exit_for_error(c, &error);
+}
+
+static int run_session(cli *c, const input *in) {
+    ggufc_error error;
+    ggufc_session *session;
+    if (open_session(c, &session, &error) != GGUFC_OK) return exit_for_error(c, &error);
+    int result = c->options.bench ? run_bench(c, session) : run_generate(c, session, in);
+    ggufc_session_close(session);
+    return result;
+}
+
+static int run_prompt(cli *c) {
+    const options *o = &c->options;
+    bool given = o->prompt || o->prompt_file || o->tokens;
+    if (!given && isatty(STDIN_FILENO)) {
+        tell(c, "no prompt: give one with -p TEXT, -f FILE, --tokens IDS, or on standard input "
+                "(see --help)");
+        return EXIT_USAGE;
+    }
+    input in = { 0 };
+    ggufc_error error;
+    ggufc_status status = read_input(c, &in, &error);
+    int result = status == GGUFC_OK ? run_session(c, &in) : exit_for_error(c, &error);
+    if (status == GGUFC_ERROR_OPTIONS && o->tokens) result = EXIT_USAGE;
+    input_free(&in);
+    return result;
+}
+
+static int run(cli *c) {
+    if (c->options.help)
+        options_print_help(&c->out, c->program);
+    else if (c->options.version)
+        info_print_version(&c->out, c->model);
+    else if (c->options.info)
+        info_print(&c->out, c->model, c->options.model_path);
+    else
+        return c->options.bench ? run_session(c, NULL) : run_prompt(c);
+    return exit_for_output(c);
+}
+
+int cli_main(const ggufc_model *model, int argc, char **argv) {
+    const char *path = argc > 0 ? argv[0] : "ggufc-model";
+    const char *slash = strrchr(path, '/');
+    cli c = {
+        .model = model,
+        .program = slash ? slash + 1 : path,
+        .out = { .fd = STDOUT_FILENO },
+        .start_ns = generate_clock_ns(),
+    };
+    catch_signals();
+    ggufc_error error;
+    uint32_t n_ctx;
+    if (options_parse(&c.options, argc, argv, &error) != GGUFC_OK ||
+        session_resolve_ctx(model, c.options.n_ctx, &n_ctx, &error) != GGUFC_OK) {
+        tell(&c, "%s", error.text);
+        return EXIT_USAGE;
+    }
+    return run(&c);
+}

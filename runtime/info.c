@@ -1,0 +1,80 @@
+/* info.c - see info.h. */
+#include "info.h"
+
+#include <inttypes.h>
+#include <sys/stat.h>
+
+#include "threads.h"
+#include "weights.h"
+
+/* Where the linker put the program's code; absent (0) with linkers that do not say. */
+extern const char __executable_start[] __attribute__((weak));
+extern const char etext[] __attribute__((weak));
+
+static uint64_t code_bytes(void) {
+    uintptr_t begin = (uintptr_t)__executable_start, end = (uintptr_t)etext;
+    return begin && end > begin ? end - begin : 0;
+}
+
+static uint64_t executable_bytes(void) {
+    struct stat st;
+    return stat("/proc/self/exe", &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+static void print_text(output *out, const char *key, const char *value) {
+    output_printf(out, "%-15s %s\n", key, value ? value : "unknown");
+}
+
+static void print_count(output *out, const char *key, uint64_t value) {
+    output_printf(out, "%-15s %" PRIu64 "\n", key, value);
+}
+
+static void print_bytes(output *out, const char *key, uint64_t bytes) {
+    if (bytes < 1024)
+        output_printf(out, "%-15s %" PRIu64 " bytes\n", key, bytes);
+    else if (bytes < 1024 * 1024)
+        output_printf(out, "%-15s %" PRIu64 " bytes (%.1f KiB)\n", key, bytes,
+                      (double)bytes / 1024);
+    else
+        output_printf(out, "%-15s %" PRIu64 " bytes (%.1f MiB)\n", key, bytes,
+                      (double)bytes / (1024 * 1024));
+}
+
+static void print_weights_file(output *out, const ggufc_model *model, const char *path) {
+    weights w;
+    ggufc_error error;
+    if (weights_open(&w, model, path, &error) == GGUFC_OK)
+        print_text(out, "weights file:", w.path);
+    else
+        output_printf(out, "%-15s none: %s\n", "weights file:", error.text);
+    weights_close(&w);
+}
+
+void info_print(output *out, const ggufc_model *model, const char *weights_path) {
+    print_text(out, "model:", model->name);
+    print_text(out, "architecture:", model->arch);
+    output_printf(out, "%-15s %" PRIu32 " million\n", "parameters:", model->n_params_m);
+    print_count(out, "layers:", model->n_layer);
+    print_count(out, "embedding:", model->n_embd);
+    output_printf(out, "%-15s %" PRIu32 " tokens, %s\n", "vocabulary:", model->n_vocab,
+                  model->vocab ? "SentencePiece" : "no supported tokenizer: prompts by --tokens");
+    print_text(out, "types:", model->types);
+    print_text(out, "target:", model->target);
+    print_text(out, "compiler:", model->compiler);
+    output_printf(out, "%-15s %" PRIu32 " tokens (trained for %" PRIu32 ")\n", "context:",
+                  model->n_ctx, model->n_ctx_train);
+    output_printf(out, "%-15s %" PRIu32 " tokens\n", "batch:", model->n_batch);
+    print_count(out, "threads:", threads_online());
+    print_bytes(out, "code:", code_bytes());
+    print_bytes(out, "executable:", executable_bytes());
+    print_bytes(out, "arena:", model->arena_bytes);
+    print_bytes(out, "kv cache:", model->kv_bytes);
+    print_bytes(out, "weights:", model->weight_bytes);
+    print_bytes(out, "file:", model->file_bytes);
+    print_weights_file(out, model, weights_path);
+}
+
+void info_print_version(output *out, const ggufc_model *model) {
+    output_printf(out, "%s (%s, %s), compiled by ggufc %s for %s\n", model->name, model->arch,
+                  model->types, model->compiler, model->target);
+}

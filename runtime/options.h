@@ -1,0 +1,32 @@
+/* options.h - the executable's command line. Names and meanings are llama.cpp's where it has them.
+ *
+ * Every option is a row of one table, from which the help is printed too.
+ */
+#ifndef GGUFC_OPTIONS_H
+#define GGUFC_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ggufc/runtime.h"
+#include "output.h"
+#include "sampler.h"
+
+typedef struct options {
+    const char *model_path;                    /* NULL: search */
+    const char *prompt, *prompt_file, *tokens; /* at most one is not NULL */
+    int64_t     n_predict;                     /* negative: until the end */
+    uint32_t    n_ctx, n_threads;              /* 0: the model's; all processors */
+    int64_t     seed;                          /* -1: random */
+    sampler_options sampling;                  /* but for its seed */
+    uint32_t    bench_prompt, bench_runs;
+    bool        ignore_eos, hide_prompt, verbose;
+    bool        help, version, info, bench;
+} options;
+
+/* Reads argv[1] and on. An error is one line that names the option. */
+ggufc_status options_parse(options *o, int argc, char **argv, ggufc_error *error);
+
+void options_print_help(output *out, const char *program);
+
+#endif
