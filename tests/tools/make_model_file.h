@@ -16,11 +16,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FILE_BUFFER_BYTES ((size_t)4 << 20)
+#define FILE_BUFFER_BYTES ((size_t)1 << 20)
 
 typedef struct file_out {
     const char *path;
     FILE       *stream;
+    char       *buffer; /* of the stream */
     uint64_t    written, expected; /* bytes */
     int         error;             /* errno of what failed first */
     double      started, shown;    /* seconds */
@@ -70,7 +71,9 @@ static inline bool file_begin(file_out *f, const char *path) {
         file_temporary[0] = 0;
         return file_complain(f);
     }
-    setvbuf(f->stream, NULL, _IOFBF, FILE_BUFFER_BYTES);
+    f->buffer = malloc(FILE_BUFFER_BYTES); /* ours: a size alone is not heeded by glibc */
+    if (f->buffer)
+        setvbuf(f->stream, f->buffer, _IOFBF, FILE_BUFFER_BYTES);
     return true;
 }
 
@@ -111,6 +114,7 @@ static inline void file_report(const file_out *f) {
 static inline bool file_finish(file_out *f) {
     if (fclose(f->stream) && !f->error)
         f->error = errno;
+    free(f->buffer);
     if (!f->error && rename(file_temporary, f->path))
         f->error = errno;
     if (f->error) {
