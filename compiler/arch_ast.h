@@ -41,7 +41,7 @@ typedef struct arch_symbol {
     enum arch_type        type;
     uint32_t              id;        /* position in arch.symbols */
     bool                  per_layer; /* known only inside a layer */
-    bool                  made_once, made_per_layer; /* names an activation outside, in the layers */
+    bool made_once, made_per_layer; /* names an activation outside, in the layers */
     arch_pos              pos; /* {0, 0}: known to the language */
 } arch_symbol;
 

@@ -193,13 +193,18 @@ static uint32_t count_params(const op_info *info) {
     return n;
 }
 
-/* The argument's number: an input's position, or the inputs' count plus a parameter's. */
+/* Arguments are counted through: the inputs, then the parameters. */
+static const char *argument_name(const op_info *info, uint32_t at) {
+    uint32_t n_inputs = count_inputs(info);
+    return at < n_inputs ? info->inputs[at].name : info->params[at - n_inputs].name;
+}
+
 static bool find_argument(arch_parser *p, const op_info *info, const arch_token *name,
                           uint32_t *at) {
     uint32_t n_inputs = count_inputs(info), n = n_inputs + count_params(info);
     const char *known = "";
     for (uint32_t i = 0; i < n; i++) {
-        const char *argument = i < n_inputs ? info->inputs[i].name : info->params[i - n_inputs].name;
+        const char *argument = argument_name(info, i);
         if (strlen(argument) == name->size && !memcmp(argument, name->text, name->size)) {
             *at = i;
             return true;
@@ -229,7 +234,7 @@ static bool parse_argument(arch_parser *p, const op_info *info, arch_node *n, ui
         return arch_parse_error(p, pos, "%s takes %u arguments", info->function,
                                 n_inputs + n_params);
     const arch_node **slot = at < n_inputs ? &n->call->inputs[at] : &n->call->params[at - n_inputs];
-    const char *name = at < n_inputs ? info->inputs[at].name : info->params[at - n_inputs].name;
+    const char *name = argument_name(info, at);
     if (*slot) return arch_parse_error(p, pos, "%s of %s is given twice", name, info->function);
     *slot = at < n_inputs ? arch_parse_typed(p, ARCH_VALUE, name)
                           : parse_param(p, &info->params[at - n_inputs]);

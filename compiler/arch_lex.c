@@ -169,7 +169,8 @@ bool arch_lex_next(arch_parser *p) {
 
 bool arch_lex_word(arch_parser *p) {
     begin_token(p);
-    while (p->at < p->end && (unsigned char)*p->at > 0x20 && *p->at != '[' && *p->at != '#') p->at++;
+    while (p->at < p->end && (unsigned char)*p->at > ' ' && *p->at != '[' && *p->at != '#')
+        p->at++;
     if (p->at > p->token.text) return end_token(p, TOKEN_WORD);
     return arch_lex_next(p);
 }

@@ -37,29 +37,31 @@ static bool set_float(const arch_env *env, const arch_statement *s, double f, ar
     return isfinite(f) || bad_key(env, s, "infinite or no number", "a finite number");
 }
 
-static bool element_number(const gguf_array *array, uint64_t i, double *out) {
-    switch (array->type) {
-    case GGUF_U32: *out = gguf_array_u32(array, i); return true;
-    case GGUF_I32: *out = (int32_t)gguf_array_u32(array, i); return true;
-    case GGUF_F32: *out = gguf_array_f32(array, i); return true;
-    default: return false;
-    }
+static bool is_number_array(const gguf_array *array) {
+    return array->type == GGUF_U32 || array->type == GGUF_I32 || array->type == GGUF_F32;
+}
+
+static double element_number(const gguf_array *array, uint64_t i) {
+    if (array->type == GGUF_F32) return gguf_array_f32(array, i);
+    uint32_t n = gguf_array_u32(array, i);
+    return array->type == GGUF_I32 ? (double)(int32_t)n : (double)n;
 }
 
 /* An array of equal numbers is that number. */
 static bool read_array(const arch_env *env, const arch_statement *s, const gguf_array *array,
                        arch_scalar *out) {
-    double first, other;
     if (!array->count) return bad_key(env, s, "an empty array", "a number");
     if (s->symbol->type == ARCH_INT && array->type == GGUF_F32)
         return bad_key(env, s, "an array of f32", "an integer");
-    if (!element_number(array, 0, &first)) {
+    if (!is_number_array(array)) {
         char found[48];
         snprintf(found, sizeof found, "an array of %s", gguf_type_name(array->type));
         return bad_key(env, s, found, "a number, or an array of u32, i32 or f32");
     }
+    double first = element_number(array, 0);
+    if (!isfinite(first)) return set_float(env, s, first, out);
     for (uint64_t i = 1; i < array->count; i++) {
-        element_number(array, i, &other);
+        double other = element_number(array, i);
         if (other != first)
             return diag_error(env->diag, "%s: key '%s' differs from layer to layer (%.9g at first, "
                               "%.9g in layer %" PRIu64 "): only one number for all is supported",

@@ -214,7 +214,8 @@ static bool parse_pattern(arch_parser *p, arch_tensor *tensor) {
     const char *end = word.text + word.size;
     const char *open = memchr(word.text, '{', word.size);
     const char *close = open ? memchr(open, '}', (size_t)(end - open)) : NULL;
-    tensor->before = arena_copy_text(p->memory, word.text, (size_t)((open ? open : end) - word.text));
+    size_t before = (size_t)((open ? open : end) - word.text);
+    tensor->before = arena_copy_text(p->memory, word.text, before);
     if (!open) return arch_lex_next(p);
     arch_pos pos = { word.pos.line, word.pos.column + (uint32_t)(open - word.text) };
     if (!close || !is_name(open + 1, (size_t)(close - open) - 1) ||
