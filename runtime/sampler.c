@@ -26,6 +26,7 @@ struct sampler {
     candidate *candidates; /* n_vocab */
     double *weights;       /* n_vocab: of the candidates drawn from */
     bool *forbidden;       /* n_vocab */
+    bool any_forbidden;    /* most runs have none, and need not look */
     int32_t *counts;       /* n_vocab: how often each is in the window */
     int32_t *window;       /* repeat_last_n: the last accepted, a ring */
     uint32_t n_window, window_next;
@@ -85,13 +86,15 @@ void sampler_accept(sampler *s, int32_t id) {
 }
 
 void sampler_forbid(sampler *s, int32_t id) {
-    if (id >= 0 && (uint32_t)id < s->n_vocab) s->forbidden[id] = true;
+    if (id >= 0 && (uint32_t)id < s->n_vocab) s->forbidden[id] = s->any_forbidden = true;
 }
 
 /* Fills s->logits. A forbidden token gets -infinity, like a NaN. */
 static void penalize_logits(sampler *s, const float *logits) {
     for (uint32_t i = 0; i < s->n_vocab; i++)
-        s->logits[i] = s->forbidden[i] || isnan(logits[i]) ? -INFINITY : logits[i];
+        s->logits[i] = isnan(logits[i]) ? -INFINITY : logits[i];
+    for (uint32_t i = 0; s->any_forbidden && i < s->n_vocab; i++)
+        if (s->forbidden[i]) s->logits[i] = -INFINITY;
     float penalty = s->options.repeat_penalty;
     if (penalty == 1.0f) return;
     for (uint32_t i = 0; i < s->n_window; i++) {
