@@ -1,0 +1,580 @@
+/* test_runtime.c - call lists over threads, the team and its barrier, weights, sessions. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "eval.h"
+#include "fake_model.h"
+#include "ggufc/runtime.h"
+#include "threads.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
+#define COUNT(a) (sizeof(a) / sizeof *(a))
+
+/* ---- eval */
+
+enum { MAX_UNITS = 200 };
+
+static uint8_t unit_seen[MAX_UNITS];
+static uint32_t next_unit, kernel_calls;
+
+static void mark_units(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
+    (void)s;
+    (void)args;
+    assert_int_equal(begin, next_unit);
+    assert_true(begin < end && end <= MAX_UNITS);
+    for (uint32_t i = begin; i < end; i++) unit_seen[i]++;
+    next_unit = end;
+}
+
+static void follow_bounds(const ggufc_state *s, const uint64_t *args, uint32_t b, uint32_t e) {
+    (void)s;
+    assert_int_equal(args[0], 77);
+    assert_true(b == next_unit && b < e);
+    next_unit = e;
+    kernel_calls++;
+}
+
+static void count_barrier(void *team, uint32_t thread) {
+    ((uint32_t *)team)[thread]++;
+}
+
+/* Threads one after another: what each is given must join up with the one before. */
+static void check_split(uint32_t units, uint32_t tokens, uint32_t n_threads) {
+    uint32_t barriers[8] = { 0 };
+    ggufc_call call = { mark_units, NULL, units, GGUFC_CALL_BARRIER };
+    if (tokens) call.flags |= GGUFC_CALL_PER_TOKEN;
+    ggufc_calls list = { &call, 1 };
+    ggufc_state state = { .n_tokens = tokens ? tokens : 3 };
+    memset(unit_seen, 0, sizeof unit_seen);
+    next_unit = 0;
+    for (uint32_t i = 0; i < n_threads; i++) {
+        eval_share share = { i, n_threads, n_threads > 1 ? count_barrier : NULL, barriers };
+        eval_calls(&list, &state, &share);
+        assert_int_equal(barriers[i], n_threads > 1);
+    }
+    uint32_t total = units * (tokens ? tokens : 1);
+    assert_int_equal(next_unit, total);
+    for (uint32_t i = 0; i < total; i++) assert_int_equal(unit_seen[i], 1);
+}
+
+static void test_eval_split(void **state) {
+    (void)state;
+    for (uint32_t n_threads = 1; n_threads <= 8; n_threads++)
+        for (uint32_t units = 0; units <= 20; units++)
+            for (uint32_t tokens = 0; tokens <= 9; tokens++) check_split(units, tokens, n_threads);
+}
+
+static void test_eval_split_is_even(void **state) {
+    (void)state;
+    static const uint64_t args[] = { 77 };
+    ggufc_call call = { follow_bounds, args, UINT32_MAX, 0 };
+    ggufc_calls list = { &call, 1 };
+    ggufc_state s = { .n_tokens = 1 };
+    next_unit = kernel_calls = 0;
+    for (uint32_t i = 0; i < 7; i++) {
+        uint32_t before = next_unit;
+        eval_calls(&list, &s, &(eval_share){ .thread = i, .n_threads = 7 });
+        assert_in_range(next_unit - before, UINT32_MAX / 7, UINT32_MAX / 7 + 1);
+    }
+    assert_int_equal(next_unit, UINT32_MAX);
+    assert_int_equal(kernel_calls, 7);
+}
+
+static void test_eval_no_barrier_unless_asked(void **state) {
+    (void)state;
+    uint32_t barriers[2] = { 0 };
+    static const uint64_t args[] = { 77 };
+    ggufc_call calls[] = { { follow_bounds, args, 1, 0 },
+                           { follow_bounds, args, 0, GGUFC_CALL_BARRIER } };
+    ggufc_calls list = { calls, 2 }, none = { NULL, 0 };
+    ggufc_state s = { .n_tokens = 1 };
+    next_unit = kernel_calls = 0;
+    eval_share share = { 1, 2, count_barrier, barriers };
+    eval_calls(&list, &s, &share);
+    eval_calls(&none, &s, &share);
+    assert_int_equal(barriers[1], 1);
+    assert_int_equal(kernel_calls, 1);
+}
+
+/* ---- threads */
+
+enum { STRESS_THREADS = 16, STRESS_ROUNDS = SANITIZED ? 200 : 3000 };
+
+typedef struct stress {
+    threads_team *team;
+    uint32_t rounds;
+    uint32_t step[STRESS_THREADS]; /* plain: only the barrier makes reading the others' legal */
+    atomic_uint wrong;
+} stress;
+
+static void stress_job(void *arg, uint32_t thread, uint32_t n_threads) {
+    stress *s = arg;
+    for (uint32_t round = 1; round <= s->rounds; round++) {
+        s->step[thread]++;
+        threads_barrier(s->team, thread);
+        for (uint32_t i = 0; i < n_threads; i++)
+            if (s->step[i] != s->step[thread]) atomic_fetch_add(&s->wrong, 1);
+        threads_barrier(s->team, thread);
+    }
+}
+
+static void test_threads_barrier(void **state) {
+    (void)state;
+    static const uint32_t sizes[] = { 1, 2, 3, 5, STRESS_THREADS };
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        stress s = { .team = threads_create(sizes[i]), .rounds = STRESS_ROUNDS };
+        assert_non_null(s.team);
+        assert_int_equal(threads_count(s.team), sizes[i]);
+        threads_run(s.team, stress_job, &s);
+        assert_int_equal(s.wrong, 0);
+        for (uint32_t t = 0; t < sizes[i]; t++) assert_int_equal(s.step[t], STRESS_ROUNDS);
+        threads_destroy(s.team);
+    }
+}
+
+static void count_job(void *arg, uint32_t thread, uint32_t n_threads) {
+    (void)n_threads;
+    ((uint32_t *)arg)[thread]++;
+}
+
+static void test_threads_many_jobs(void **state) {
+    (void)state;
+    uint32_t counts[4] = { 0 };
+    threads_team *team = threads_create(4);
+    for (uint32_t i = 1; i <= 500; i++) {
+        threads_run(team, count_job, counts);
+        for (int t = 0; t < 4; t++) assert_int_equal(counts[t], i);
+        if (i % 100 == 0) usleep(2000); /* workers fall asleep */
+    }
+    threads_destroy(team);
+}
+
+static void test_threads_come_and_go(void **state) {
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        uint32_t counts[3] = { 0 };
+        threads_team *team = threads_create(3);
+        assert_non_null(team);
+        if (i % 2) threads_run(team, count_job, counts);
+        threads_destroy(team);
+        assert_int_equal(counts[2], i % 2);
+    }
+    threads_destroy(NULL);
+}
+
+static void test_threads_limits(void **state) {
+    (void)state;
+    errno = 0;
+    assert_null(threads_create(0));
+    assert_int_equal(errno, EINVAL);
+    assert_null(threads_create(THREADS_MAX + 1));
+    assert_in_range(threads_online(), 1, THREADS_MAX);
+}
+
+/* In a process of its own, which has no room for the stacks: some start, then one cannot. */
+static void test_threads_failure(void **state) {
+    (void)state;
+    if (SANITIZED) skip();
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit limit = { 64 << 20, 64 << 20 };
+        setrlimit(RLIMIT_AS, &limit);
+        bool refused = threads_create(THREADS_MAX) == NULL && errno == EAGAIN;
+        threads_team *team = threads_create(2);
+        threads_destroy(team);
+        _exit(refused && team ? 0 : 1);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+/* ---- sessions */
+
+static char folder[] = "/tmp/ggufc-test-XXXXXX", weights_path[64];
+static ggufc_model model;
+static ggufc_error error;
+
+static int make_weights(void **state) {
+    (void)state;
+    if (!mkdtemp(folder)) return -1;
+    snprintf(weights_path, sizeof weights_path, "%s/weights-%d.gguf", folder, (int)getpid());
+    fake_write_weights(weights_path);
+    model = fake_model(weights_path);
+    return 0;
+}
+
+static int remove_weights(void **state) {
+    (void)state;
+    return unlink(weights_path) || rmdir(folder);
+}
+
+static ggufc_session *open_session(uint32_t n_threads) {
+    ggufc_session *session;
+    ggufc_session_options options = { .model = &model, .n_threads = n_threads };
+    ggufc_status status = ggufc_session_open(&session, &options, &error);
+    if (status != GGUFC_OK) fail_msg("%s", error.text);
+    return session;
+}
+
+static void assert_logits(ggufc_session *s, const int32_t *tokens, uint32_t n) {
+    float expected[FAKE_VOCAB];
+    fake_expect(tokens, n, expected);
+    const float *logits = ggufc_session_logits(s);
+    assert_non_null(logits);
+    assert_memory_equal(logits, expected, sizeof expected);
+}
+
+static void fill_tokens(int32_t *tokens, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) tokens[i] = (int32_t)(i * i * 7 + 3) % FAKE_VOCAB;
+}
+
+static void test_session_batches(void **state) {
+    (void)state;
+    int32_t tokens[FAKE_CTX];
+    fill_tokens(tokens, FAKE_CTX);
+    for (uint32_t n_threads = 1; n_threads <= 4; n_threads++) {
+        ggufc_session *s = open_session(n_threads);
+        assert_int_equal(ggufc_session_n_threads(s), n_threads);
+        for (uint32_t n = 1; n <= FAKE_CTX; n += 5) {
+            assert_int_equal(ggufc_session_truncate(s, 0, &error), GGUFC_OK);
+            assert_null(ggufc_session_logits(s));
+            assert_int_equal(ggufc_session_evaluate(s, tokens, n, &error), GGUFC_OK);
+            assert_int_equal(ggufc_session_n_past(s), n);
+            assert_logits(s, tokens, n);
+            assert_logits(s, tokens, n); /* the second time from memory */
+        }
+        ggufc_session_close(s);
+    }
+}
+
+static uint32_t decode_calls, prefill_calls, largest_batch;
+
+static void count_decode(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
+    fake_store(s, args, begin, end);
+    assert_int_equal(s->n_tokens, 1);
+    decode_calls++;
+}
+
+static void count_prefill(const ggufc_state *s, const uint64_t *args, uint32_t begin,
+                          uint32_t end) {
+    fake_store(s, args, begin, end);
+    prefill_calls++;
+    if (s->n_tokens > largest_batch) largest_batch = s->n_tokens;
+}
+
+static void test_session_lists(void **state) {
+    (void)state;
+    ggufc_call decode[] = { fake_body[0], fake_body[1] };
+    ggufc_call prefill[] = { fake_body[0], fake_body[1] };
+    decode[0].kernel = count_decode;
+    prefill[0].kernel = count_prefill;
+    ggufc_model m = fake_model(weights_path);
+    m.decode.calls = decode;
+    m.prefill.calls = prefill;
+    ggufc_session *s;
+    ggufc_session_options options = { .model = &m, .n_threads = 1 };
+    assert_int_equal(ggufc_session_open(&s, &options, &error), GGUFC_OK);
+
+    int32_t tokens[FAKE_CTX];
+    fill_tokens(tokens, FAKE_CTX);
+    decode_calls = prefill_calls = largest_batch = 0;
+    ggufc_session_evaluate(s, tokens, 2 * FAKE_BATCH + 1, &error); /* 8, 8, 1 */
+    ggufc_session_evaluate(s, tokens + 17, 0, &error);
+    ggufc_session_evaluate(s, tokens + 17, 1, &error);
+    ggufc_session_evaluate(s, tokens + 18, 3, &error);
+    assert_int_equal(prefill_calls, 3);
+    assert_int_equal(decode_calls, 2);
+    assert_int_equal(largest_batch, FAKE_BATCH);
+    assert_logits(s, tokens, 21);
+    ggufc_session_close(s);
+}
+
+typedef struct collected {
+    uint32_t count, first, stop_at;
+    const int32_t *tokens;
+} collected;
+
+static int collect(void *context, uint32_t position, const float *logits) {
+    collected *c = context;
+    float expected[FAKE_VOCAB];
+    fake_expect(c->tokens, position + 1, expected);
+    assert_int_equal(position, c->first + c->count);
+    assert_memory_equal(logits, expected, sizeof expected);
+    c->count++;
+    return position == c->stop_at;
+}
+
+static void test_session_each(void **state) {
+    (void)state;
+    int32_t tokens[FAKE_CTX];
+    fill_tokens(tokens, FAKE_CTX);
+    ggufc_session *s = open_session(2);
+    collected all = { .stop_at = UINT32_MAX, .tokens = tokens };
+    assert_int_equal(ggufc_session_evaluate_each(s, tokens, 30, collect, &all, &error), GGUFC_OK);
+    assert_int_equal(all.count, 30);
+    assert_logits(s, tokens, 30);
+
+    for (uint32_t stop_at = 30; stop_at < 40; stop_at++) {
+        assert_int_equal(ggufc_session_truncate(s, 30, &error), GGUFC_OK);
+        collected some = { .first = 30, .stop_at = stop_at, .tokens = tokens };
+        ggufc_status status =
+            ggufc_session_evaluate_each(s, tokens + 30, 20, collect, &some, &error);
+        assert_int_equal(status, GGUFC_STOPPED);
+        assert_int_equal(ggufc_session_n_past(s), stop_at + 1);
+        assert_logits(s, tokens, stop_at + 1);
+        ggufc_session_evaluate(s, tokens + stop_at + 1, 4, &error);
+        assert_logits(s, tokens, stop_at + 5);
+    }
+    ggufc_session_close(s);
+}
+
+static void test_session_truncate(void **state) {
+    (void)state;
+    int32_t tokens[] = { 1, 2, 3, 4, 5 }, other[] = { 1, 2, 9, 8 };
+    ggufc_session *s = open_session(2);
+    ggufc_session_evaluate(s, tokens, 5, &error);
+    assert_int_equal(ggufc_session_truncate(s, 6, &error), GGUFC_ERROR_CONTEXT);
+    assert_string_equal(error.text, "cannot go back to 6 tokens, there are 5");
+    assert_logits(s, tokens, 5);
+    assert_int_equal(ggufc_session_truncate(s, 2, NULL), GGUFC_OK);
+    assert_int_equal(ggufc_session_n_past(s), 2);
+    ggufc_session_evaluate(s, other + 2, 2, &error);
+    assert_logits(s, other, 4);
+    ggufc_session_close(s);
+}
+
+static void test_session_bad_tokens(void **state) {
+    (void)state;
+    int32_t good[] = { 1, 2, 3 }, low[] = { 1, -1 }, high[] = { 4, 5, FAKE_VOCAB };
+    ggufc_session *s = open_session(2);
+    ggufc_session_evaluate(s, good, 3, &error);
+    assert_int_equal(ggufc_session_evaluate(s, high, 3, &error), GGUFC_ERROR_TOKEN);
+    assert_string_equal(error.text, "token 50 at position 5 is not in the vocabulary of 50");
+    assert_int_equal(ggufc_session_evaluate(s, low, 2, NULL), GGUFC_ERROR_TOKEN);
+    assert_int_equal(ggufc_session_evaluate_each(s, low, 2, collect, NULL, &error),
+                     GGUFC_ERROR_TOKEN);
+    assert_int_equal(ggufc_session_n_past(s), 3);
+    assert_logits(s, good, 3);
+    ggufc_session_close(s);
+}
+
+static void test_session_context(void **state) {
+    (void)state;
+    int32_t tokens[FAKE_CTX + 1] = { 0 };
+    ggufc_session_options options = { .model = &model, .n_threads = 2, .n_ctx = 20 };
+    ggufc_session *s;
+    assert_int_equal(ggufc_session_open(&s, &options, &error), GGUFC_OK);
+    assert_int_equal(ggufc_session_n_ctx(s), 20);
+    assert_int_equal(ggufc_session_evaluate(s, tokens, 21, &error), GGUFC_ERROR_CONTEXT);
+    assert_string_equal(error.text,
+                        "21 tokens do not fit: the context has room for 20, and 0 are taken");
+    assert_int_equal(ggufc_session_n_past(s), 0);
+    assert_int_equal(ggufc_session_evaluate(s, tokens, 20, &error), GGUFC_OK);
+    assert_int_equal(ggufc_session_evaluate(s, tokens, 1, &error), GGUFC_ERROR_CONTEXT);
+    assert_logits(s, tokens, 20);
+    ggufc_session_close(s);
+}
+
+/* ---- opening */
+
+static void refuse(const ggufc_session_options *options, ggufc_status status, const char *text) {
+    ggufc_session *s = (ggufc_session *)&error;
+    assert_int_equal(ggufc_session_open(&s, options, &error), status);
+    assert_null(s);
+    assert_int_equal(error.status, status);
+    assert_non_null(strstr(error.text, text));
+    assert_null(strchr(error.text, '\n'));
+    assert_int_equal(ggufc_session_open(&s, options, NULL), status);
+}
+
+static void test_open_bad_options(void **state) {
+    (void)state;
+    ggufc_model old = model;
+    old.abi = GGUFC_ABI + 1;
+    refuse(&(ggufc_session_options){ 0 }, GGUFC_ERROR_OPTIONS, "no model");
+    refuse(&(ggufc_session_options){ .model = &old }, GGUFC_ERROR_OPTIONS, "ABI 2");
+    refuse(&(ggufc_session_options){ .model = &model, .n_ctx = FAKE_CTX + 1 }, GGUFC_ERROR_OPTIONS,
+           "a context of 65 was asked for, the model was compiled for at most 64");
+    refuse(&(ggufc_session_options){ .model = &model, .n_threads = THREADS_MAX + 1 },
+           GGUFC_ERROR_OPTIONS, "1025 threads");
+}
+
+static void test_open_bad_memory(void **state) {
+    (void)state;
+    ggufc_model huge = model;
+    huge.kv_bytes = UINT64_C(1) << 62;
+    refuse(&(ggufc_session_options){ .model = &huge }, GGUFC_ERROR_MEMORY, "cannot map 4611686");
+}
+
+typedef struct bad_weights {
+    const char *what; /* the file's content, or kind */
+    const char *text;
+} bad_weights;
+
+static void make_bad_weights(const char *path, const char *what) {
+    uint8_t bytes[FAKE_FILE_BYTES + 1] = { 0 };
+    fake_file_bytes(bytes);
+    if (strcmp(what, "index") == 0) bytes[FAKE_INDEX_OFFSET + FAKE_INDEX_BYTES - 1] ^= 1;
+    if (strcmp(what, "directory") == 0)
+        mkdir(path, 0700);
+    else if (strcmp(what, "pipe") == 0)
+        mkfifo(path, 0600);
+    else if (strcmp(what, "missing") != 0)
+        fake_write(path, bytes, strcmp(what, "empty") == 0    ? 0
+                                : strcmp(what, "longer") == 0 ? FAKE_FILE_BYTES + 1
+                                : strcmp(what, "shorter") == 0 ? FAKE_FILE_BYTES - 1
+                                                               : FAKE_FILE_BYTES);
+}
+
+static void test_open_bad_weights(void **state) {
+    (void)state;
+    static const bad_weights rows[] = {
+        { "missing", ": No such file or directory" },
+        { "empty", ": not the file this was compiled from: it has 0 bytes, expected 200" },
+        { "shorter", ": it has 199 bytes, expected 200" },
+        { "longer", ": it has 201 bytes, expected 200" },
+        { "index", ": its index hashes to " },
+        { "directory", ": not a regular file" },
+        { "pipe", ": not a regular file" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        char path[96];
+        snprintf(path, sizeof path, "%s.%s", weights_path, rows[i].what);
+        make_bad_weights(path, rows[i].what);
+        refuse(&(ggufc_session_options){ .model = &model, .weights_path = path },
+               GGUFC_ERROR_WEIGHTS, rows[i].text);
+        assert_memory_equal(error.text, path, strlen(path));
+        remove(path);
+    }
+}
+
+static void test_open_odd_paths(void **state) {
+    (void)state;
+    char path[PATH_MAX + 10];
+    memset(path, 'x', sizeof path);
+    path[sizeof path - 1] = '\0';
+    refuse(&(ggufc_session_options){ .model = &model, .weights_path = path }, GGUFC_ERROR_WEIGHTS,
+           "too long");
+    refuse(&(ggufc_session_options){ .model = &model, .weights_path = "two\nlines\x7f" },
+           GGUFC_ERROR_WEIGHTS, "two?lines?: No such file");
+}
+
+static void beside_path(char *path, size_t size, const char *name) {
+    char self[PATH_MAX] = "";
+    assert_true(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
+    *strrchr(self, '/') = '\0';
+    assert_true((size_t)snprintf(path, size, "%s/%s", self, name) < size);
+}
+
+/* Beside the executable comes first, even if that file is another; then the recorded path. */
+static void test_open_search(void **state) {
+    (void)state;
+    char beside[PATH_MAX * 2], recorded[96];
+    const char *name = strrchr(weights_path, '/') + 1;
+    snprintf(recorded, sizeof recorded, "/no/such/folder/%s", name);
+    beside_path(beside, sizeof beside, name);
+    ggufc_model moved = model;
+    moved.path = recorded;
+    ggufc_session_options options = { .model = &moved, .n_threads = 1 };
+    refuse(&options, GGUFC_ERROR_WEIGHTS, "weights not found, neither beside the executable nor");
+
+    ggufc_session *s;
+    fake_write_weights(beside);
+    assert_int_equal(ggufc_session_open(&s, &options, &error), GGUFC_OK);
+    assert_string_equal(ggufc_session_weights_path(s), beside);
+    ggufc_session_close(s);
+
+    fake_write(beside, (const uint8_t *)"no", 2);
+    options.model = &model;
+    refuse(&options, GGUFC_ERROR_WEIGHTS, "it has 2 bytes");
+    unlink(beside);
+    s = open_session(1);
+    assert_string_equal(ggufc_session_weights_path(s), weights_path);
+    ggufc_session_close(s);
+}
+
+static void test_open_embedded(void **state) {
+    (void)state;
+    static _Alignas(64) uint8_t bytes[FAKE_FILE_BYTES];
+    fake_file_bytes(bytes);
+    ggufc_model m = fake_model("/no/such/file.gguf");
+    m.embedded = bytes;
+    ggufc_session *s;
+    ggufc_session_options options = { .model = &m, .n_threads = 2 };
+    assert_int_equal(ggufc_session_open(&s, &options, &error), GGUFC_OK);
+    assert_string_equal(ggufc_session_weights_path(s), "(embedded)");
+    int32_t tokens[] = { 5, 6, 7 };
+    ggufc_session_evaluate(s, tokens, 3, &error);
+    assert_logits(s, tokens, 3);
+    ggufc_session_close(s);
+
+    options.weights_path = "/no/such/file.gguf"; /* what is asked for is not replaced */
+    refuse(&options, GGUFC_ERROR_WEIGHTS, "No such file");
+}
+
+static void test_sessions_are_independent(void **state) {
+    (void)state;
+    int32_t a_tokens[] = { 1, 2, 3 }, b_tokens[] = { 40, 41 };
+    ggufc_session *a = open_session(2), *b = open_session(3);
+    ggufc_session_evaluate(a, a_tokens, 3, &error);
+    ggufc_session_evaluate(b, b_tokens, 2, &error);
+    assert_logits(a, a_tokens, 3);
+    assert_logits(b, b_tokens, 2);
+    ggufc_session_close(a);
+    ggufc_session_close(b);
+    ggufc_session_close(NULL);
+}
+
+static void test_status_names(void **state) {
+    (void)state;
+    for (int i = GGUFC_OK; i <= GGUFC_STOPPED; i++)
+        assert_string_not_equal(ggufc_status_name((ggufc_status)i), "unknown");
+    assert_string_equal(ggufc_status_name((ggufc_status)99), "unknown");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_eval_split),
+        cmocka_unit_test(test_eval_split_is_even),
+        cmocka_unit_test(test_eval_no_barrier_unless_asked),
+        cmocka_unit_test(test_threads_barrier),
+        cmocka_unit_test(test_threads_many_jobs),
+        cmocka_unit_test(test_threads_come_and_go),
+        cmocka_unit_test(test_threads_limits),
+        cmocka_unit_test(test_threads_failure),
+        cmocka_unit_test(test_session_batches),
+        cmocka_unit_test(test_session_lists),
+        cmocka_unit_test(test_session_each),
+        cmocka_unit_test(test_session_truncate),
+        cmocka_unit_test(test_session_bad_tokens),
+        cmocka_unit_test(test_session_context),
+        cmocka_unit_test(test_open_bad_options),
+        cmocka_unit_test(test_open_bad_memory),
+        cmocka_unit_test(test_open_bad_weights),
+        cmocka_unit_test(test_open_odd_paths),
+        cmocka_unit_test(test_open_search),
+        cmocka_unit_test(test_open_embedded),
+        cmocka_unit_test(test_sessions_are_independent),
+        cmocka_unit_test(test_status_names),
+    };
+    return cmocka_run_group_tests_name("runtime", tests, make_weights, remove_weights);
+}
