@@ -22,7 +22,7 @@ LLVM_CPPFLAGS = -isystem $(shell $(LLVM_CONFIG) --includedir)
 LLVM_LIBS     = $(shell $(LLVM_CONFIG) --ldflags --libs)
 
 compiler_obj := $(patsubst %.c,$(OUT)/obj/%.o,$(filter-out compiler/main.c,$(wildcard compiler/*.c))) \
-                $(OUT)/obj/gen/arch_builtin.o
+                $(OUT)/obj/gen/arch_builtin.o $(OUT)/obj/gen/model_header.o
 runtime_obj  := $(patsubst %.c,$(OUT)/obj/%.o,$(wildcard runtime/*.c))
 tests        := $(patsubst tests/%.c,$(OUT)/tests/%,$(wildcard tests/test_*.c))
 tools        := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(wildcard tests/tools/*.c))
@@ -55,6 +55,11 @@ $(OUT)/obj/runtime/eval.o: ALL_CFLAGS += -ffreestanding
 $(OUT)/gen/arch_builtin.c: templates/arch/builtin.sh $(wildcard templates/arch/*.arch)
 	@mkdir -p $(@D)
 	sh $^ >$@.tmp && mv $@.tmp $@
+
+$(OUT)/gen/model_header.c: templates/model.h.in
+	@mkdir -p $(@D)
+	{ echo 'extern const char model_header_text[]; const char model_header_text[] ='; \
+	  sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/    "&\\n"/' $<; echo ';'; } >$@.tmp && mv $@.tmp $@
 
 $(OUT)/obj/gen/%.o: $(OUT)/gen/%.c
 	@mkdir -p $(@D)

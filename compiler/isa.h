@@ -25,7 +25,7 @@ typedef struct isa {
     const char *arch;      /* as a triple begins: "x86_64"; NULL: any */
     const char *features;  /* all that must be there, space-separated LLVM names */
     uint32_t    lanes;     /* f32 values in a vector */
-    uint32_t    registers; /* vector registers */
+    uint32_t    tokens;    /* of a prompt, taken at a time: their sums fit the registers; 2^n */
     bool        native_f16;       /* LLVM converts f16 without calling a library */
     bool        unsigned_weights; /* the dot takes w + 128: the excess is in `corrections` */
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define ALIGN       64
-#define MATMUL_ROWS 32 /* of a unit, unless a head or a block of the output asks for another */
+#define MATMUL_ROWS 32 /* of a unit at most, unless it is a head; a multiple of every block length */
 
 /* When a value is made and last used, in stages: what runs between two barriers. */
 typedef struct life {
@@ -29,7 +29,6 @@ typedef struct planner {
 static uint32_t matmul_rows(const op *o) {
     uint64_t m = value_count(o->out);
     if (o->fused.rope || o->fused.cache) return o->params.head_dim;
-    if (o->fused.quantized) return MATMUL_ROWS;
     uint32_t rows = MATMUL_ROWS;
     while (m % rows) rows--;
     return rows;

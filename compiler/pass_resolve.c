@@ -15,6 +15,13 @@ static void place(resolver *r, op *o) {
     *slot = o;
 }
 
+/* What depends on nothing but the position can be made before everything else. */
+static void place_first(resolver *r, op *o) {
+    place(r, o);
+    memmove(r->ops + 1, r->ops, (r->n_ops - 1) * sizeof *r->ops);
+    r->ops[0] = o;
+}
+
 static op *new_op(resolver *r, enum op_kind kind, const char *name, const op *like, value *in) {
     char why[GRAPH_WHY_BYTES];
     op *o = graph_new_op(r->g, kind, name, like->layer, &in, 1, &like->params, why);
@@ -42,7 +49,7 @@ static void resolve_rope(resolver *r, op *o) {
     op *table = new_op(r, OP_ROPE_TABLE, arena_printf(r->g->memory, "rope_table.%u", n_tables), o,
                        o->in[1]);
     table->layer = -1;
-    place(r, table);
+    place_first(r, table);
     o->in[1] = table->out;
     o->n_in = 2;
 }

@@ -1,0 +1,371 @@
+/* The pipeline, from top to bottom:
+ *
+ *     model.gguf ── gguf ── arch ── resolve ── fuse ── plan ── emit ── target ── link ── output
+ *
+ * Each stage is a function of one `compilation`; the table `stages` is their order. Memory of the
+ * whole compilation is one arena; what LLVM owns is disposed of in one place, at the end.
+ */
+#include "ggufc/compiler.h"
+
+#include "arch.h"
+#include "driver.h"
+#include "emit.h"
+#include "output.h"
+#include "pass.h"
+#include "target.h"
+#include "vocab.h"
+
+#include <llvm-c/Core.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define DEFAULT_CTX   4096
+#define DEFAULT_BATCH 256
+
+typedef struct compilation {
+    const ggufc_compile_options *options;
+    arena     *memory;
+    diag       messages;
+    gguf_file *file;
+    graph     *graph;
+    plan      *plan;
+    target     target;
+
+    vocab_tables   vocab;
+    bool           has_vocab;
+    LLVMContextRef context;
+    LLVMModuleRef  module;
+
+    LLVMMemoryBufferRef object;
+} compilation;
+
+/* ---- stages */
+
+static bool stage_gguf(compilation *c) {
+    c->file = gguf_open(c->memory, &c->messages, c->options->model);
+    return c->file != NULL;
+}
+
+static bool read_text(compilation *c, const char *path, const char **text, size_t *size) {
+    FILE *f = fopen(path, "rb");
+    if (!f) return diag_error(&c->messages, "%s: %s", path, strerror(errno));
+    char  *all = NULL;
+    size_t n = 0, room = 0;
+    do {
+        room = room ? room * 2 : 4096;
+        char *grown = arena_alloc(c->memory, room);
+        if (n) memcpy(grown, all, n);
+        all = grown;
+        n += fread(all + n, 1, room - n, f);
+    } while (n == room);
+    bool failed = ferror(f);
+    if (failed) diag_error(&c->messages, "%s: %s", path, strerror(errno));
+    fclose(f);
+    *text = all;
+    *size = n;
+    return !failed;
+}
+
+/* The template for the model: --arch, or the built-in one for general.architecture. */
+static bool find_template(compilation *c, const char **path, const char **text, size_t *size) {
+    if (c->options->arch) {
+        *path = c->options->arch;
+        return read_text(c, *path, text, size);
+    }
+    gguf_string name;
+    switch (gguf_get_string(c->file, &c->messages, "general.architecture", &name)) {
+    case GGUF_MISTYPED: return false;
+    case GGUF_ABSENT:
+        return diag_error(&c->messages, "%s: key general.architecture is missing", c->file->path);
+    case GGUF_PRESENT: break;
+    }
+    char *arch_name = arena_copy_text(c->memory, name.data, name.size);
+    *path = arena_printf(c->memory, "%s.arch", arch_name);
+    *text = arch_builtin(arch_name, size);
+    if (*text) return true;
+    const char *known = "";
+    for (const char *const *n = arch_builtin_names(); *n; n++)
+        known = arena_printf(c->memory, "%s%s%s", known, *known ? ", " : "", *n);
+    return diag_error(&c->messages,
+                      "%s: architecture '%s' has no template; built in: %s; another can be given "
+                      "with --arch=FILE", c->file->path, arch_name, known);
+}
+
+static bool stage_arch(compilation *c) {
+    const char *path = NULL, *text = NULL;
+    size_t      size = 0;
+    if (!find_template(c, &path, &text, &size)) return false;
+    arch *t = arch_parse(c->memory, &c->messages, path, text, size);
+    if (!t) return false;
+    c->graph = arch_build(c->memory, &c->messages, t, c->file);
+    if (!c->graph) return false;
+    pass_check(c->graph, STAGE_ARCH);
+    return true;
+}
+
+static bool stage_resolve(compilation *c) {
+    pass_resolve(c->graph);
+    pass_check(c->graph, STAGE_RESOLVED);
+    return true;
+}
+
+static bool stage_fuse(compilation *c) {
+    pass_fuse(c->graph);
+    pass_check(c->graph, STAGE_FUSED);
+    return true;
+}
+
+static uint32_t choose_ctx(compilation *c) {
+    uint64_t trained = c->graph->n_ctx_train;
+    uint32_t asked = c->options->ctx;
+    if (!asked) return trained < DEFAULT_CTX ? (uint32_t)trained : DEFAULT_CTX;
+    if (asked > trained)
+        diag_warning(&c->messages, "%s: --ctx=%u is more than the %llu positions that the model was "
+                     "trained for", c->file->path, asked, (unsigned long long)trained);
+    return asked;
+}
+
+static bool stage_plan(compilation *c) {
+    if (!target_open(&c->target, c->memory, &c->messages, c->options->target, c->options->cpu,
+                     c->options->features))
+        return false;
+    plan_options options = {.n_ctx = choose_ctx(c), .n_batch = c->options->batch};
+    if (options.n_batch > options.n_ctx) options.n_batch = options.n_ctx;
+    c->plan = pass_plan(c->graph, c->target.isa, &options);
+    return true;
+}
+
+static bool read_vocab(compilation *c) {
+    switch (vocab_read(c->memory, &c->messages, c->file, &c->vocab)) {
+    case VOCAB_BAD: return false;
+    case VOCAB_UNSUPPORTED:
+        diag_warning(&c->messages, "%s: the tokenizer '%s' is not supported yet: the executable "
+                     "takes --tokens, not text", c->file->path,
+                     c->vocab.model ? c->vocab.model : "none");
+        return true;
+    case VOCAB_READ: break;
+    }
+    if (c->vocab.vocab.n_tokens != c->graph->n_vocab)
+        return diag_error(&c->messages, "%s: the vocabulary has %u tokens, the model's output %llu",
+                          c->file->path, c->vocab.vocab.n_tokens,
+                          (unsigned long long)c->graph->n_vocab);
+    c->has_vocab = true;
+    return true;
+}
+
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static const char *model_name(compilation *c) {
+    gguf_string name;
+    diag        quiet = {.sink = NULL};
+    const gguf_kv *kv = gguf_find_kv(c->file, "general.name");
+    if (kv && kv->type == GGUF_STRING &&
+        gguf_get_string(c->file, &quiet, "general.name", &name) == GGUF_PRESENT)
+        return arena_copy_text(c->memory, name.data, name.size);
+    return base_name(c->file->path);
+}
+
+static bool stage_emit(compilation *c) {
+    if (!read_vocab(c)) return false;
+    c->context = LLVMContextCreate();
+    c->module = LLVMModuleCreateWithNameInContext(base_name(c->file->path), c->context);
+    target_prepare(&c->target, c->module);
+    char *absolute = realpath(c->file->path, NULL);
+    emit_facts facts = {
+        .symbol = c->options->symbol,
+        .name = model_name(c),
+        .target = c->target.name,
+        .version = "ggufc " GGUFC_VERSION,
+        .path = absolute ? absolute : c->file->path,
+        .vocab = c->has_vocab ? &c->vocab : NULL,
+        .index_hash = ggufc_index_hash(c->file->data + c->file->index_offset, c->file->index_bytes),
+    };
+    emit_options options = {.unroll = c->options->unroll};
+    emit_model(c->memory, c->module, c->graph, c->plan, c->target.isa, &options, &facts);
+    free(absolute);
+    return target_optimize(&c->target, &c->messages, c->module);
+}
+
+static bool stage_target(compilation *c) {
+    if (c->options->emit == GGUFC_EMIT_LLVM_IR) return true;
+    c->object = target_code(&c->target, &c->messages, c->module, c->options->emit == GGUFC_EMIT_ASM);
+    return c->object != NULL;
+}
+
+/* ---- output */
+
+static bool write_header(compilation *c);
+
+static bool link_object(compilation *c, const char *to) {
+    const char *runtime = output_find_runtime(c->memory, &c->messages, c->options->runtime);
+    if (!runtime) return false;
+    const char *object = output_temporary(c->memory, arena_printf(c->memory, "%s.o", c->options->output));
+    bool ok = output_write(&c->messages, object, LLVMGetBufferStart(c->object),
+                           LLVMGetBufferSize(c->object));
+    if (ok && c->options->emit == GGUFC_EMIT_LIB)
+        ok = output_archive(&c->messages, object, runtime, to) && write_header(c);
+    else if (ok)
+        ok = output_link(&c->messages, object, runtime, to);
+    output_discard(object);
+    return ok;
+}
+
+static bool write_ir(compilation *c, const char *to) {
+    char *text = LLVMPrintModuleToString(c->module);
+    bool  ok = output_write(&c->messages, to, text, strlen(text));
+    LLVMDisposeMessage(text);
+    return ok;
+}
+
+static bool write_output(compilation *c, const char *to) {
+    switch (c->options->emit) {
+    case GGUFC_EMIT_LLVM_IR: return write_ir(c, to);
+    case GGUFC_EMIT_OBJ:
+    case GGUFC_EMIT_ASM:
+        return output_write(&c->messages, to, LLVMGetBufferStart(c->object),
+                            LLVMGetBufferSize(c->object));
+    case GGUFC_EMIT_EXE:
+    case GGUFC_EMIT_LIB: return link_object(c, to);
+    }
+    return false;
+}
+
+static bool stage_link(compilation *c) {
+    const char *temporary = output_temporary(c->memory, c->options->output);
+    if (write_output(c, temporary) && output_commit(&c->messages, temporary, c->options->output))
+        return true;
+    output_discard(temporary);
+    return false;
+}
+
+/* The header beside a library: OUTPUT with .h for its ending. */
+static bool write_header(compilation *c) {
+    const char *out = c->options->output, *dot = strrchr(base_name(out), '.');
+    size_t      stem = dot ? (size_t)(dot - out) : strlen(out);
+    const char *path = arena_printf(c->memory, "%.*s.h", (int)stem, out);
+    const struct header_word words[] = {
+        {"NAME", model_name(c)},
+        {"VERSION", GGUFC_VERSION},
+        {"MODEL", base_name(c->file->path)},
+        {"LIBRARY", base_name(out)},
+        {"SYMBOL", c->options->symbol},
+        {NULL, NULL},
+    };
+    const char *text = header_fill(c->memory, words);
+    const char *temporary = output_temporary(c->memory, path);
+    if (output_write(&c->messages, temporary, text, strlen(text)) &&
+        output_commit(&c->messages, temporary, path))
+        return true;
+    output_discard(temporary);
+    return false;
+}
+
+/* ---- dumps */
+
+static bool dump_asm(compilation *c) {
+    LLVMMemoryBufferRef text = target_code(&c->target, &c->messages, c->module, true);
+    if (!text) return false;
+    fwrite(LLVMGetBufferStart(text), 1, LLVMGetBufferSize(text), stdout);
+    LLVMDisposeMemoryBuffer(text);
+    return true;
+}
+
+static void dump_ir(compilation *c) {
+    char *text = LLVMPrintModuleToString(c->module);
+    fputs(text, stdout);
+    LLVMDisposeMessage(text);
+}
+
+/* The graph is printed as it stands when it goes to the plan, or where --stop-after ends it. */
+static bool dump_after(compilation *c, enum ggufc_stage stage) {
+    unsigned         what = c->options->dump;
+    enum ggufc_stage last = c->options->stop_after;
+    if (what & GGUFC_DUMP_GRAPH && c->graph && stage == (last < GGUFC_STAGE_FUSE ? last : GGUFC_STAGE_FUSE))
+        graph_print(c->graph, stdout);
+    if (what & GGUFC_DUMP_PLAN && stage == GGUFC_STAGE_PLAN) plan_print(c->plan, stdout);
+    if (what & GGUFC_DUMP_LLVM_IR && stage == GGUFC_STAGE_EMIT) dump_ir(c);
+    if (what & GGUFC_DUMP_ASM && stage == GGUFC_STAGE_EMIT && !dump_asm(c)) return false;
+    if (fflush(stdout) || ferror(stdout))
+        return diag_error(&c->messages, "standard output: %s", strerror(errno));
+    return true;
+}
+
+/* ---- the pipeline */
+
+static const struct {
+    const char *name;
+    bool (*run)(compilation *c);
+} stages[] = {
+    [GGUFC_STAGE_GGUF] = {"gguf", stage_gguf},
+    [GGUFC_STAGE_ARCH] = {"arch", stage_arch},
+    [GGUFC_STAGE_RESOLVE] = {"resolve", stage_resolve},
+    [GGUFC_STAGE_FUSE] = {"fuse", stage_fuse},
+    [GGUFC_STAGE_PLAN] = {"plan", stage_plan},
+    [GGUFC_STAGE_EMIT] = {"emit", stage_emit},
+    [GGUFC_STAGE_TARGET] = {"target", stage_target},
+    [GGUFC_STAGE_LINK] = {"link", stage_link},
+};
+
+const char *driver_stage_name(enum ggufc_stage stage) {
+    return (size_t)stage < ARRAY_LEN(stages) ? stages[stage].name : NULL;
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool run_stages(compilation *c) {
+    for (int s = 0; s <= (int)c->options->stop_after; s++) {
+        double begin = now();
+        if (!stages[s].run(c) || !dump_after(c, (enum ggufc_stage)s)) return false;
+        if (c->options->verbose)
+            diag_note(&c->messages, "%-8s %7.1f ms", stages[s].name, 1e3 * (now() - begin));
+    }
+    return true;
+}
+
+static void release(compilation *c) {
+    if (c->object) LLVMDisposeMemoryBuffer(c->object);
+    if (c->module) LLVMDisposeModule(c->module);
+    if (c->context) LLVMContextDispose(c->context);
+    target_close(&c->target);
+    gguf_close(c->file);
+    arena_free(c->memory);
+}
+
+void ggufc_compile_defaults(ggufc_compile_options *options) {
+    *options = (ggufc_compile_options){
+        .emit = GGUFC_EMIT_EXE,
+        .stop_after = GGUFC_STAGE_LINK,
+        .symbol = "ggufc_model",
+        .batch = DEFAULT_BATCH,
+    };
+}
+
+typedef struct forward {
+    ggufc_message *message;
+    void          *user;
+} forward;
+
+static void forward_message(void *user, enum diag_level level, const char *line) {
+    const forward *to = user;
+    to->message(to->user, (int)level, line);
+}
+
+bool ggufc_compile(const ggufc_compile_options *options, ggufc_message *message, void *user) {
+    forward     to = {message, user};
+    compilation c = {.options = options, .memory = arena_new()};
+    if (message) c.messages = (diag){.sink = forward_message, .user = &to};
+    bool ok = run_stages(&c);
+    release(&c);
+    return ok;
+}

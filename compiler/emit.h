@@ -1,0 +1,218 @@
+/* emit.h - a thin layer over LLVM's C API, and the emitters built on it.
+ *
+ * Values stay LLVMValueRef. The helpers wrap what is tedious (constants, addresses, vectors, loops
+ * with carried values) and are total: emitters cannot fail, whatever can be wrong with a model was
+ * refused before. An emitter that is about a kernel writes one function; a kernel is made once for
+ * each key (its name) and called from every layer with operands from constant tables.
+ *
+ *     emit.c            helpers            emit_math.c       conversions, sums, exp, sin and cos
+ *     emit_dot.c        a row times x      emit_sink.c       where results go: f32, cache, quantized
+ *     emit_rope.c       rotation           emit_matmul.c     matrix products
+ *     emit_attention.c  attention
+ *     emit_elementwise.c  all other ops    emit_model.c      the module: tables, calls, vocabulary
+ */
+#ifndef GGUFC_EMIT_H
+#define GGUFC_EMIT_H
+
+#include <llvm-c/Core.h>
+
+#include "isa.h"
+#include "plan.h"
+
+typedef LLVMValueRef val;
+typedef LLVMTypeRef  type;
+
+typedef struct emit_options {
+    uint32_t unroll; /* blocks of a row that stand straight-line in a decode kernel; 0: all */
+} emit_options;
+
+#define EMIT_MAX_ARGS 24
+
+typedef struct emit {
+    arena         *memory;
+    LLVMContextRef context;
+    LLVMModuleRef  module;
+    LLVMBuilderRef builder;
+    const isa     *isa;
+    const plan    *plan;
+    emit_options   options;
+    type           i1, i8, i16, i32, i64, f16, f32, f64, ptr, none;
+
+    /* The kernel being written: its parameters and the state's fields, loaded once. */
+    val fn, entry_end, state, args, begin, end;
+    val weights, arena, kv, tokens, n_tokens, pos, out_token;
+
+    /* Its operands in the order their emitter asks for them; the call's table is filled from the
+       same list. */
+    uint64_t operands[EMIT_MAX_ARGS];
+    uint32_t n_operands;
+} emit;
+
+/* ---- constants and types */
+
+val  emit_i32(emit *e, uint64_t n);
+val  emit_i64(emit *e, uint64_t n);
+val  emit_f32(emit *e, double x);
+type emit_vector(type element, uint32_t n);
+val  emit_splat(emit *e, val scalar, uint32_t n);          /* <n x …> of a scalar */
+val  emit_splat_f32(emit *e, double x, uint32_t n);
+val  emit_iota(emit *e, type element, uint32_t n);         /* <0, 1, …, n - 1> */
+
+/* ---- memory; addresses are pointer + bytes */
+
+val  emit_at(emit *e, val pointer, val bytes);
+val  emit_at_const(emit *e, val pointer, uint64_t bytes);
+val  emit_load(emit *e, type t, val pointer, uint32_t align);
+void emit_store(emit *e, val v, val pointer, uint32_t align);
+val  emit_local(emit *e, uint64_t bytes); /* in the frame of the kernel, aligned to 64 */
+
+/* ---- arithmetic that reads better named */
+
+val emit_add(emit *e, val a, val b); /* integers; likewise below */
+val emit_sub(emit *e, val a, val b);
+val emit_mul(emit *e, val a, val b);
+val emit_mul_const(emit *e, val a, uint64_t n);
+val emit_wide(emit *e, val n);          /* u32 → i64 */
+val emit_fadd(emit *e, val a, val b);
+val emit_fsub(emit *e, val a, val b);
+val emit_fmul(emit *e, val a, val b);
+val emit_fdiv(emit *e, val a, val b);
+val emit_fma(emit *e, val a, val b, val c); /* a · b + c, fused where the target can */
+val emit_fmax(emit *e, val a, val b);
+val emit_cast(emit *e, LLVMOpcode opcode, val v, type t);
+
+/* Calls the LLVM intrinsic of that literal name, overloaded on `overload` unless NULL. */
+val emit_intrinsic(emit *e, const char *name, type overload, val *args, uint32_t n);
+
+/* ---- vectors */
+
+/* The `n` elements of the pair (a, b) that begin at `first`, `step` apart. b may be NULL. */
+val emit_pick(emit *e, val a, val b, uint32_t first, uint32_t step, uint32_t n);
+val emit_concat(emit *e, val a, val b);     /* of equal length */
+val emit_interleave(emit *e, val a, val b); /* a0 b0 a1 b1 … */
+uint32_t emit_length(val v);                /* 1 for a scalar */
+
+/* ---- loops: bottom-tested, at least one trip */
+
+#define EMIT_MAX_CARRIES 20
+
+typedef struct loop {
+    LLVMBasicBlockRef before, body;
+    val               i; /* i64 */
+    val               to;
+    uint64_t          step;
+    val               carries[EMIT_MAX_CARRIES];
+    uint32_t          n_carries;
+} loop;
+
+loop emit_loop_begin(emit *e, val from, val to, uint64_t step); /* i64; from < to */
+val  emit_loop_carry(emit *e, loop *l, val initial);            /* before anything else in the body */
+void emit_loop_end(emit *e, loop *l, const val *next);          /* n_carries values, in order */
+
+/* The carried values after the loop are the `next` that emit_loop_end was given. */
+
+typedef struct branch {
+    LLVMBasicBlockRef after;
+} branch;
+
+branch emit_if(emit *e, val condition);
+void   emit_if_end(emit *e, branch *b);
+
+/* ---- functions */
+
+/* Begins a private function; false when one of that name is already there. */
+bool emit_function_begin(emit *e, const char *name, type result, type *params, uint32_t n);
+
+/* Begins a kernel (ggufc_kernel): loads the state, returns at once where it has no units. What is
+   emitted until emit_kernel_end computes them. */
+bool emit_kernel_begin(emit *e, const char *name);
+void emit_kernel_end(emit *e);
+
+/* The next operand of the call: its number goes into the call's table, the kernel loads it. The
+   same code runs for every call, so a kernel asks in the same order whatever the layer. While only
+   the table is wanted (the kernel exists already), the result is NULL. */
+val emit_operand(emit *e, uint64_t number);
+
+/* Whether o, of the head, reads v of the body: then it reads the row of state.out_token. */
+bool emit_reads_body(const op *o, const value *v);
+
+/* Which token's row of input v op o reads when it makes `token`. */
+val emit_input_token(emit *e, const op *o, const value *v, val token);
+
+/* ---- emit_math.c */
+
+val emit_half_to_f32(emit *e, val half_bits); /* i16 or <n x i16> */
+val emit_f32_to_half(emit *e, val v);         /* rounds to nearest, ties to even; → i16s */
+val emit_bf16_to_f32(emit *e, val bits);
+val emit_f32_to_bf16(emit *e, val v);
+val emit_sum(emit *e, val v);                       /* of a vector's elements, by halves */
+val emit_max_element(emit *e, val v);
+val emit_sum_each(emit *e, val *vectors, uint32_t n); /* n vectors of n → <n> of their sums */
+val emit_abs(emit *e, val v);
+val emit_sqrt(emit *e, val v);
+val emit_exp(emit *e, val v);                       /* of f32s; error below 2 ulp; 0 < result */
+val emit_silu(emit *e, val v);
+void emit_sincos(emit *e, val angle, val *sine, val *cosine); /* f64s */
+val emit_round_i32(emit *e, val v);                 /* |v| < 2^22, ties to even */
+
+/* `n` numbers at `pointer` as stored in `from` (F32, F16, BF16), as f32: a scalar for n = 1. */
+val emit_load_f32(emit *e, enum quant_type from, val pointer, uint32_t n);
+
+/* ---- emit_rope.c */
+
+/* Rotates the first rope_dims of the head in memory at `head` by the rope table's row at `angles`. */
+void emit_rotate(emit *e, const op_params *p, val head, val angles);
+
+/* A constant table of f64: scale · base^(-2i / dims) of each pair i. */
+val emit_rope_frequencies(emit *e, const op_params *p);
+
+/* ---- emit_dot.c */
+
+/* A function that multiplies a row of `k` weights with `n_tokens` activations: float (row, x) for
+   one, <n_tokens x float> (row, x, stride of x in bytes) for more. The sum's order is the same
+   for any n_tokens. */
+val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens);
+val emit_dot_call(emit *e, val function, val row, val x, val x_stride);
+
+/* `n` weights of a row from element `at` (i64) on, as f32: one whole block of a type that has
+   blocks, any number of plain ones. */
+val emit_dequantize(emit *e, enum quant_type weight, val row, val at, uint32_t n);
+
+/* ---- emit_sink.c */
+
+/* Where an op's result goes. Begin it while asking for operands; then give it every part of every
+   token's result: `v`, values [at, at + length) of `token`, at = base + constant. Parts of a quantized
+   result are whole blocks. */
+typedef struct sink {
+    const op *o;
+    val       out, out_stride;             /* f32, NULL when not stored */
+    val       quantized, quantized_stride; /* NULL when there is none */
+    val       cache;
+} sink;
+
+sink     emit_sink_begin(emit *e, const op *o);
+void     emit_sink(emit *e, const sink *s, val token, val at, val v);
+uint32_t emit_sink_width(const emit *e, const op *o); /* how many values a part should have */
+char    *emit_sink_key(emit *e, const op *o);         /* what of it a kernel's name must say */
+
+/* ---- emitters of ops: each gives the kernel for an op, and its operands in e->operands */
+
+val emit_matmul(emit *e, const plan_call *c, bool prefill);
+val emit_attention(emit *e, const plan_call *c);
+val emit_elementwise(emit *e, const plan_call *c);
+
+/* ---- emit_model.c */
+
+struct vocab_tables;
+
+typedef struct emit_facts {
+    const char *symbol, *name, *target, *version, *path;
+    const struct vocab_tables *vocab; /* NULL: none */
+    uint64_t index_hash;
+} emit_facts;
+
+/* Fills an empty module, whose triple and data layout are set, from a planned graph. */
+void emit_model(arena *a, LLVMModuleRef module, const graph *g, const plan *p, const isa *target,
+                const emit_options *options, const emit_facts *facts);
+
+#endif

@@ -1,0 +1,223 @@
+/* The module: kernels as the calls ask for them, the calls as constant tables, the vocabulary, and
+ * the one symbol that the runtime knows, a ggufc_model (ggufc/model.h). Constants are written in
+ * the order of the C structs; LLVM lays them out as C does. */
+#include "emit.h"
+
+#include "vocab.h"
+
+#include <llvm-c/Target.h>
+#include <string.h>
+
+#define MAX_FIELDS 40
+
+/* A C struct as it is written, field after field. */
+typedef struct record {
+    emit    *e;
+    val      fields[MAX_FIELDS];
+    uint32_t n;
+} record;
+
+static void put(record *r, val v) {
+    if (r->n == MAX_FIELDS) bug("too many fields");
+    r->fields[r->n++] = v;
+}
+
+static void put_u32(record *r, uint64_t n) {
+    put(r, emit_i32(r->e, n));
+}
+
+static void put_u64(record *r, uint64_t n) {
+    put(r, emit_i64(r->e, n));
+}
+
+static void put_u8(record *r, uint8_t n) {
+    put(r, LLVMConstInt(r->e->i8, n, false));
+}
+
+static val record_end(const record *r) {
+    return LLVMConstStructInContext(r->e->context, (val *)r->fields, r->n, false);
+}
+
+static val constant(emit *e, const char *name, val initial, uint32_t align) {
+    val g = LLVMAddGlobal(e->module, LLVMTypeOf(initial), name);
+    LLVMSetInitializer(g, initial);
+    LLVMSetGlobalConstant(g, true);
+    LLVMSetLinkage(g, LLVMPrivateLinkage);
+    LLVMSetAlignment(g, align);
+    return g;
+}
+
+static void put_text(record *r, const char *text) {
+    val bytes = LLVMConstStringInContext2(r->e->context, text, strlen(text), false);
+    put(r, constant(r->e, "text", bytes, 1));
+}
+
+/* `count` numbers of `size` bytes from this process's memory, in the target's byte order. */
+static void put_array(record *r, const char *name, const void *data, uint64_t count, uint32_t size) {
+    emit    *e = r->e;
+    uint8_t *bytes = arena_array(e->memory, count, size);
+    bool     big = LLVMByteOrder(LLVMGetModuleDataLayout(e->module)) == LLVMBigEndian;
+    memcpy(bytes, data, count * size);
+    for (uint64_t i = 0; big && i < count; i++)
+        for (uint32_t b = 0; b < size; b++)
+            bytes[i * size + b] = ((const uint8_t *)data)[i * size + size - 1 - b];
+    val text = LLVMConstStringInContext2(e->context, (const char *)bytes, count * size, true);
+    put(r, constant(e, name, text, 16));
+}
+
+/* ---- calls */
+
+static val emit_call(emit *e, const plan_call *c, bool prefill) {
+    enum { PER_TOKEN = GGUFC_CALL_PER_TOKEN, BARRIER = GGUFC_CALL_BARRIER };
+    val kernel;
+    switch (c->op->kind) {
+    case OP_MATMUL:
+    case OP_GLU_MATMUL: kernel = emit_matmul(e, c, prefill); break;
+    case OP_ATTENTION: kernel = emit_attention(e, c); break;
+    default: kernel = emit_elementwise(e, c);
+    }
+    val *numbers = ARENA_ARRAY(e->memory, val, e->n_operands + 1);
+    for (uint32_t i = 0; i < e->n_operands; i++) numbers[i] = emit_i64(e, e->operands[i]);
+    val args = constant(e, "args", LLVMConstArray2(e->i64, numbers, e->n_operands), 8);
+
+    bool   per_token = c->per_token && !c->op->head; /* the head is one token's */
+    record call = {.e = e};
+    put(&call, kernel);
+    put(&call, args);
+    put_u32(&call, c->units);
+    put_u32(&call, (per_token ? PER_TOKEN : 0) | (c->barrier ? BARRIER : 0));
+    return record_end(&call);
+}
+
+static void put_calls(record *r, const char *name, const plan_call *calls, uint32_t n, bool prefill) {
+    emit *e = r->e;
+    val  *all = ARENA_ARRAY(e->memory, val, n);
+    for (uint32_t i = 0; i < n; i++) all[i] = emit_call(e, &calls[i], prefill);
+    record list = {.e = e};
+    put(&list, constant(e, name, LLVMConstArray2(LLVMTypeOf(all[0]), all, n), 16));
+    put_u64(&list, n);
+    put(r, record_end(&list));
+}
+
+/* ---- vocabulary */
+
+static void put_vocab(record *r, const vocab_tables *tables) {
+    emit *e = r->e;
+    if (!tables) {
+        put(r, LLVMConstNull(e->ptr));
+        return;
+    }
+    const ggufc_vocab *v = &tables->vocab;
+    record w = {.e = e};
+    put_u32(&w, v->kind);
+    put_u32(&w, v->n_tokens);
+    put_array(&w, "vocab_text", v->text, tables->text_bytes, 1);
+    put_array(&w, "vocab_offsets", v->offsets, v->n_tokens + 1ull, 4);
+    put_array(&w, "vocab_scores", v->scores, v->n_tokens, 4);
+    put_array(&w, "vocab_types", v->types, v->n_tokens, 1);
+    put_array(&w, "vocab_byte_tokens", v->byte_tokens, 256, 4);
+    put_array(&w, "vocab_slots", v->slots, v->slot_mask + 1ull, 4);
+    put_array(&w, "vocab_special", v->special, v->n_special, 4);
+    put_u32(&w, v->slot_mask);
+    put_u32(&w, v->n_special);
+    put_u32(&w, (uint32_t)v->bos);
+    put_u32(&w, (uint32_t)v->eos);
+    put_u32(&w, (uint32_t)v->eot);
+    put_u32(&w, (uint32_t)v->unk);
+    put_u8(&w, v->add_bos);
+    put_u8(&w, v->add_eos);
+    put_u8(&w, v->add_space_prefix);
+    put_u8(&w, v->pad);
+    put(r, constant(e, "vocab", record_end(&w), 16));
+}
+
+/* ---- the model */
+
+/* The types of the tensors that are read, most bytes first: "Q8_0 F32". */
+static const char *weight_types(arena *a, const graph *g, uint64_t *bytes, uint64_t *params) {
+    uint64_t    by_type[QUANT_COUNT] = {0};
+    const char *text = "";
+    for (uint32_t i = 0; i < g->n_values; i++) {
+        if (g->values[i]->kind != VALUE_WEIGHT) continue;
+        by_type[g->values[i]->type] += g->values[i]->tensor->bytes;
+        *bytes += g->values[i]->tensor->bytes;
+        *params += value_count(g->values[i]);
+    }
+    for (;;) {
+        uint32_t most = 0;
+        for (uint32_t t = 1; t < QUANT_COUNT; t++)
+            if (by_type[t] > by_type[most]) most = t;
+        if (!by_type[most]) return text;
+        text = arena_printf(a, "%s%s%s", text, *text ? " " : "", quant_find(most)->name);
+        by_type[most] = 0;
+    }
+}
+
+static void put_model(record *r, const graph *g, const emit_facts *facts) {
+    const plan *p = r->e->plan;
+    uint64_t    weight_bytes = 0, params = 0;
+    const char *types = weight_types(r->e->memory, g, &weight_bytes, &params);
+    put_u32(r, GGUFC_ABI);
+    put_u32(r, g->n_vocab);
+    put_u32(r, p->n_ctx);
+    put_u32(r, g->n_ctx_train);
+    put_u32(r, p->n_batch);
+    put_u32(r, g->n_layer);
+    put_u32(r, g->n_embd);
+    put_u32(r, (params + 500000) / 1000000);
+    put_text(r, facts->name);
+    put_text(r, g->arch);
+    put_text(r, types);
+    put_text(r, facts->target);
+    put_text(r, facts->version);
+    put_text(r, facts->path);
+    put_u64(r, p->arena_bytes);
+    put_u64(r, p->kv_bytes);
+    put_u64(r, weight_bytes);
+    put_u64(r, g->output->offset);
+    put_u64(r, g->file->size);
+    put_u64(r, g->file->index_offset);
+    put_u64(r, g->file->index_bytes);
+    put_u64(r, facts->index_hash);
+    put_calls(r, "decode_calls", p->body, p->n_body, false);
+    put_calls(r, "prefill_calls", p->body, p->n_body, true);
+    put_calls(r, "head_calls", p->head, p->n_head, false);
+    put_vocab(r, facts->vocab);
+    put(r, LLVMConstNull(r->e->ptr)); /* no embedded weights */
+}
+
+static void emit_begin(emit *e) {
+    LLVMContextRef c = e->context;
+    e->builder = LLVMCreateBuilderInContext(c);
+    e->i1 = LLVMInt1TypeInContext(c);
+    e->i8 = LLVMInt8TypeInContext(c);
+    e->i16 = LLVMInt16TypeInContext(c);
+    e->i32 = LLVMInt32TypeInContext(c);
+    e->i64 = LLVMInt64TypeInContext(c);
+    e->f16 = LLVMHalfTypeInContext(c);
+    e->f32 = LLVMFloatTypeInContext(c);
+    e->f64 = LLVMDoubleTypeInContext(c);
+    e->ptr = LLVMPointerTypeInContext(c, 0);
+    e->none = LLVMVoidTypeInContext(c);
+}
+
+void emit_model(arena *a, LLVMModuleRef module, const graph *g, const plan *p, const isa *target,
+                const emit_options *options, const emit_facts *facts) {
+    emit e = {
+        .memory = a,
+        .context = LLVMGetModuleContext(module),
+        .module = module,
+        .isa = target,
+        .plan = p,
+        .options = *options,
+    };
+    emit_begin(&e);
+    record model = {.e = &e};
+    put_model(&model, g, facts);
+    val initial = record_end(&model);
+    val symbol = LLVMAddGlobal(module, LLVMTypeOf(initial), facts->symbol);
+    LLVMSetInitializer(symbol, initial);
+    LLVMSetGlobalConstant(symbol, true);
+    LLVMSetAlignment(symbol, 16);
+    LLVMDisposeBuilder(e.builder);
+}

@@ -1,0 +1,61 @@
+/* x86-64 with AVX2, with AVX-VNNI, and with AVX-512 VNNI. */
+#include "emit.h"
+#include "isa_rows.h"
+
+/* vpdpbusd multiplies unsigned by signed bytes: w xor 0x80 is w + 128 as an unsigned byte, and the
+   sum begins with -128 · Σ x. */
+static val vnni_dot32(emit *e, val weights, val activations, val sum) {
+    type lanes = emit_vector(e->i32, 8);
+    val  sign = emit_splat(e, LLVMConstInt(e->i8, 0x80, false), 32);
+    val  args[] = {
+        sum,
+        LLVMBuildBitCast(e->builder, LLVMBuildXor(e->builder, weights, sign, ""), lanes, ""),
+        LLVMBuildBitCast(e->builder, activations, lanes, ""),
+    };
+    return emit_intrinsic(e, "llvm.x86.avx512.vpdpbusd.256", NULL, args, 3);
+}
+
+/* |w| · (x with w's sign): pairs of products are added in i16, which holds them as |x| <= 127 and
+   |w| <= 128. */
+static val avx2_dot32(emit *e, val weights, val activations, val sum) {
+    val abs_args[] = {weights, LLVMConstInt(e->i1, 0, false)};
+    val magnitude = emit_intrinsic(e, "llvm.abs", LLVMTypeOf(weights), abs_args, 2);
+    val signed_args[] = {activations, weights};
+    val x = emit_intrinsic(e, "llvm.x86.avx2.psign.b", NULL, signed_args, 2);
+    val byte_args[] = {magnitude, x};
+    val pairs = emit_intrinsic(e, "llvm.x86.avx2.pmadd.ub.sw", NULL, byte_args, 2);
+    val word_args[] = {pairs, emit_splat(e, LLVMConstInt(e->i16, 1, false), 16)};
+    return emit_add(e, sum, emit_intrinsic(e, "llvm.x86.avx2.pmadd.wd", NULL, word_args, 2));
+}
+
+const isa isa_avx512_vnni = {
+    .name = "avx512-vnni",
+    .arch = "x86_64",
+    .features = "avx512f avx512bw avx512vl avx512dq avx512vnni fma f16c",
+    .lanes = 16,
+    .tokens = 4,
+    .native_f16 = true,
+    .unsigned_weights = true,
+    .dot32 = vnni_dot32,
+};
+
+const isa isa_avx_vnni = {
+    .name = "avx-vnni",
+    .arch = "x86_64",
+    .features = "avx2 avxvnni fma f16c",
+    .lanes = 8,
+    .tokens = 2,
+    .native_f16 = true,
+    .unsigned_weights = true,
+    .dot32 = vnni_dot32,
+};
+
+const isa isa_avx2 = {
+    .name = "avx2",
+    .arch = "x86_64",
+    .features = "avx2 fma f16c",
+    .lanes = 8,
+    .tokens = 2,
+    .native_f16 = true,
+    .dot32 = avx2_dot32,
+};

@@ -1,0 +1,142 @@
+#include "output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define RUNTIME_NAME  "libggufc_runtime.a"
+#define MAX_TEMPORARY 8
+
+extern char **environ;
+
+/* Files to remove when a signal ends the process: a handler has no other way to know them. */
+static const char *volatile pending[MAX_TEMPORARY];
+
+static void remove_pending(int sig) {
+    for (int i = 0; i < MAX_TEMPORARY; i++)
+        if (pending[i]) unlink(pending[i]);
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static void watch_signals(void) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+        struct sigaction old;
+        if (!sigaction(signals[i], NULL, &old) && old.sa_handler == SIG_DFL)
+            signal(signals[i], remove_pending);
+    }
+}
+
+const char *output_temporary(arena *a, const char *path) {
+    char *name = arena_printf(a, "%s.tmp%ld", path, (long)getpid());
+    watch_signals();
+    for (int i = 0; i < MAX_TEMPORARY; i++)
+        if (!pending[i]) {
+            /* Outlives the arena: the handler may run at any time. */
+            pending[i] = strdup(name);
+            break;
+        }
+    return name;
+}
+
+static void forget(const char *name) {
+    for (int i = 0; i < MAX_TEMPORARY; i++)
+        if (pending[i] && !strcmp(pending[i], name)) {
+            const char *old = pending[i];
+            pending[i] = NULL;
+            free((char *)old);
+        }
+}
+
+void output_discard(const char *temporary) {
+    unlink(temporary);
+    forget(temporary);
+}
+
+bool output_write(diag *d, const char *path, const void *data, size_t size) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return diag_error(d, "%s: cannot be written: %s", path, strerror(errno));
+    const char *at = data;
+    while (size) {
+        ssize_t n = write(fd, at, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) {
+            int why = errno;
+            close(fd);
+            return diag_error(d, "%s: writing failed: %s", path, strerror(why));
+        }
+        at += n;
+        size -= (size_t)n;
+    }
+    if (close(fd)) return diag_error(d, "%s: writing failed: %s", path, strerror(errno));
+    return true;
+}
+
+bool output_commit(diag *d, const char *temporary, const char *path) {
+    if (rename(temporary, path))
+        return diag_error(d, "%s: cannot be written: %s", path, strerror(errno));
+    forget(temporary);
+    return true;
+}
+
+bool output_run(diag *d, const char *const *argv) {
+    pid_t pid;
+    int   status, failed = posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)argv, environ);
+    if (failed) return diag_error(d, "%s cannot be run: %s", argv[0], strerror(failed));
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR) return diag_error(d, "%s: %s", argv[0], strerror(errno));
+    if (WIFSIGNALED(status))
+        return diag_error(d, "%s was ended by signal %d", argv[0], WTERMSIG(status));
+    if (WEXITSTATUS(status))
+        return diag_error(d, "%s failed with status %d", argv[0], WEXITSTATUS(status));
+    return true;
+}
+
+bool output_link(diag *d, const char *object, const char *runtime, const char *path) {
+    const char *cc = getenv("CC");
+    const char *argv[] = {
+        cc && *cc ? cc : "cc", "-o", path, object, runtime, "-pthread", "-Wl,--gc-sections",
+        "-Wl,-z,noexecstack", "-s", NULL,
+    };
+    return output_run(d, argv);
+}
+
+bool output_archive(diag *d, const char *object, const char *runtime, const char *path) {
+    /* L adds the members of an archive, not the archive. */
+    const char *argv[] = {"ar", "qcLs", path, object, runtime, NULL};
+    unlink(path);
+    return output_run(d, argv);
+}
+
+static bool readable(const char *path) {
+    return access(path, R_OK) == 0;
+}
+
+const char *output_find_runtime(arena *a, diag *d, const char *given) {
+    if (given) {
+        if (readable(given)) return given;
+        diag_error(d, "%s: the runtime library cannot be read: %s", given, strerror(errno));
+        return NULL;
+    }
+    char    self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(self, '/');
+    if (slash) *slash = 0;
+    for (int i = 0; slash && i < 2; i++) {
+        char *path = i == 0 ? arena_printf(a, "%s/" RUNTIME_NAME, self)
+                            : arena_printf(a, "%s/../lib/ggufc/" RUNTIME_NAME, self);
+        if (readable(path)) return path;
+    }
+    diag_error(d, RUNTIME_NAME " is neither beside the compiler nor in ../lib/ggufc: say where it "
+               "is with --runtime=FILE");
+    return NULL;
+}

@@ -1,0 +1,28 @@
+/* output.h - files that appear whole or not at all, and the programs that make them. */
+#ifndef GGUFC_OUTPUT_H
+#define GGUFC_OUTPUT_H
+
+#include "diag.h"
+
+/* A name beside `path` to write to; output_commit renames it there. Until then it is removed when
+   the process is interrupted (SIGINT, SIGTERM, SIGHUP). */
+const char *output_temporary(arena *a, const char *path);
+
+bool output_write(diag *d, const char *path, const void *data, size_t size);
+bool output_commit(diag *d, const char *temporary, const char *path);
+void output_discard(const char *temporary);
+
+/* Runs argv[0] (found in PATH) to its end, without a shell. Reports it when it fails. */
+bool output_run(diag *d, const char *const *argv);
+
+/* Links `object` with the runtime library into an executable, by the system's cc (or $CC). */
+bool output_link(diag *d, const char *object, const char *runtime, const char *path);
+
+/* Makes a static library of the members of `runtime` and `object`. */
+bool output_archive(diag *d, const char *object, const char *runtime, const char *path);
+
+/* The runtime library: `given`, else beside the compiler, else where it is installed. NULL after
+   an error was reported. */
+const char *output_find_runtime(arena *a, diag *d, const char *given);
+
+#endif

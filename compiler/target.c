@@ -1,0 +1,108 @@
+#include "target.h"
+
+#include <llvm-c/Analysis.h>
+#include <llvm-c/Core.h>
+#include <llvm-c/Error.h>
+#include <llvm-c/Target.h>
+#include <llvm-c/Transforms/PassBuilder.h>
+#include <string.h>
+
+/* The emitters already unroll, vectorise and hoist; these tidy what they leave behind. */
+#define PASSES "function(early-cse,instcombine<no-verify-fixpoint>,simplifycfg),globaldce"
+
+static char *take_message(arena *a, char *message) {
+    char *copy = arena_copy_text(a, message ? message : "", message ? strlen(message) : 0);
+    if (message) LLVMDisposeMessage(message);
+    return copy;
+}
+
+static void initialize(void) {
+    LLVMInitializeAllTargetInfos();
+    LLVMInitializeAllTargets();
+    LLVMInitializeAllTargetMCs();
+    LLVMInitializeAllAsmPrinters();
+}
+
+static char *join_features(arena *a, const char *x, const char *y) {
+    return arena_printf(a, "%s%s%s", x, *x && *y ? "," : "", y);
+}
+
+/* LLVM takes an unknown CPU with a message on standard error; we refuse it. */
+static bool choose_cpu(target *t, arena *a, diag *d, bool native, const char *cpu,
+                       const char *features) {
+    const char *known;
+    if (!cpu) cpu = native ? "native" : "generic";
+    if (!strcmp(cpu, "native")) {
+        if (!native) return diag_error(d, "--cpu=native needs the target to be this machine");
+        t->cpu = take_message(a, LLVMGetHostCPUName());
+        known = take_message(a, LLVMGetHostCPUFeatures());
+    } else {
+        t->cpu = arena_copy_text(a, cpu, strlen(cpu));
+        known = isa_cpu_features(cpu);
+        if (!known && !strncmp(t->triple, "x86_64", 6))
+            return diag_error(d, "--cpu=%s is not known; x86-64-v3, x86-64-v4, znver4, "
+                              "icelake-server and others of LLVM's names are, and --features=LIST "
+                              "adds to them", cpu);
+    }
+    t->features = join_features(a, known ? known : "", features ? features : "");
+    return true;
+}
+
+bool target_open(target *t, arena *a, diag *d, const char *triple, const char *cpu,
+                 const char *features) {
+    *t = (target){0};
+    initialize();
+    char *host = take_message(a, LLVMGetDefaultTargetTriple());
+    t->triple = triple ? take_message(a, LLVMNormalizeTargetTriple(triple)) : host;
+    size_t host_arch = strcspn(host, "-");
+    bool   native = !strncmp(t->triple, host, host_arch + 1);
+    char         *message = NULL;
+    LLVMTargetRef ref;
+    if (LLVMGetTargetFromTriple(t->triple, &ref, &message))
+        return diag_error(d, "--target=%s: %s", t->triple, take_message(a, message));
+    if (!choose_cpu(t, a, d, native, cpu, features)) return false;
+    t->machine = LLVMCreateTargetMachine(ref, t->triple, t->cpu, t->features,
+                                         LLVMCodeGenLevelDefault, LLVMRelocPIC,
+                                         LLVMCodeModelDefault);
+    if (!t->machine) return diag_error(d, "LLVM has no code generator for %s", t->triple);
+    t->layout = LLVMCreateTargetDataLayout(t->machine);
+    t->isa = isa_select(t->triple, t->features);
+    t->name = arena_printf(a, "%.*s %s", (int)strcspn(t->triple, "-"), t->triple, t->isa->name);
+    return true;
+}
+
+void target_close(target *t) {
+    if (t->layout) LLVMDisposeTargetData(t->layout);
+    if (t->machine) LLVMDisposeTargetMachine(t->machine);
+}
+
+void target_prepare(const target *t, LLVMModuleRef module) {
+    LLVMSetTarget(module, t->triple);
+    LLVMSetModuleDataLayout(module, t->layout);
+}
+
+bool target_optimize(const target *t, diag *d, LLVMModuleRef module) {
+    char *message = NULL;
+    if (LLVMVerifyModule(module, LLVMReturnStatusAction, &message)) bug("invalid IR: %s", message);
+    LLVMDisposeMessage(message);
+    LLVMPassBuilderOptionsRef options = LLVMCreatePassBuilderOptions();
+    LLVMErrorRef failed = LLVMRunPasses(module, PASSES, t->machine, options);
+    LLVMDisposePassBuilderOptions(options);
+    if (!failed) return true;
+    message = LLVMGetErrorMessage(failed);
+    diag_error(d, "LLVM's passes failed: %s", message);
+    LLVMDisposeErrorMessage(message);
+    return false;
+}
+
+LLVMMemoryBufferRef target_code(const target *t, diag *d, LLVMModuleRef module, bool assembly) {
+    LLVMMemoryBufferRef buffer = NULL;
+    char               *message = NULL;
+    if (!LLVMTargetMachineEmitToMemoryBuffer(t->machine, module,
+                                             assembly ? LLVMAssemblyFile : LLVMObjectFile, &message,
+                                             &buffer))
+        return buffer;
+    diag_error(d, "code generation for %s failed: %s", t->triple, message);
+    LLVMDisposeMessage(message);
+    return NULL;
+}

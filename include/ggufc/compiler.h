@@ -1,0 +1,69 @@
+/* ggufc/compiler.h - the compiler as a library.
+ *
+ *     ggufc_compile_options options;
+ *     ggufc_compile_defaults(&options);
+ *     options.model = "story.gguf";
+ *     options.output = "story";
+ *     if (!ggufc_compile(&options, NULL, NULL)) …      errors went to standard error
+ */
+#ifndef GGUFC_COMPILER_H
+#define GGUFC_COMPILER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum ggufc_emit {
+    GGUFC_EMIT_EXE,     /* an executable */
+    GGUFC_EMIT_OBJ,     /* the model's object, to be linked with the runtime library */
+    GGUFC_EMIT_LIB,     /* FILE.a: object and runtime, with FILE.h beside it */
+    GGUFC_EMIT_LLVM_IR, /* the module as text, after LLVM's passes */
+    GGUFC_EMIT_ASM
+};
+
+/* In the order they are run. --stop-after ends with one, --dump prints what one made. */
+enum ggufc_stage {
+    GGUFC_STAGE_GGUF,
+    GGUFC_STAGE_ARCH,
+    GGUFC_STAGE_RESOLVE,
+    GGUFC_STAGE_FUSE,
+    GGUFC_STAGE_PLAN,
+    GGUFC_STAGE_EMIT,
+    GGUFC_STAGE_TARGET,
+    GGUFC_STAGE_LINK
+};
+
+enum {
+    GGUFC_DUMP_GRAPH = 1, /* as the last stage before the plan left it */
+    GGUFC_DUMP_PLAN = 2,
+    GGUFC_DUMP_LLVM_IR = 4,
+    GGUFC_DUMP_ASM = 8
+};
+
+typedef struct ggufc_compile_options {
+    const char      *model;      /* the GGUF file */
+    const char      *output;     /* NULL only where stop_after comes before any output */
+    enum ggufc_emit  emit;
+    enum ggufc_stage stop_after;
+    unsigned         dump;       /* GGUFC_DUMP_*, to standard output */
+    const char      *arch;       /* an .arch file instead of the built-in one, or NULL */
+    const char      *target;     /* a triple; NULL: this machine's */
+    const char      *cpu;        /* an LLVM name; NULL or "native": this machine's */
+    const char      *features;   /* "+a,-b", added to what the CPU has; or NULL */
+    const char      *symbol;     /* of the emitted ggufc_model */
+    uint32_t         ctx;        /* positions; 0: what the model was trained for, at most 4096 */
+    uint32_t         batch;      /* most tokens of a prompt at a time */
+    uint32_t         unroll;     /* blocks, a multiple of 4; 0: whole rows */
+    const char      *runtime;    /* the runtime library; NULL: beside the compiler, or installed */
+    bool             verbose;    /* a line for each stage, with its time, on standard error */
+} ggufc_compile_options;
+
+void ggufc_compile_defaults(ggufc_compile_options *options);
+
+/* Receives a line about the model or its compilation: level 0 a note, 1 a warning, 2 an error. */
+typedef void ggufc_message(void *user, int level, const char *line);
+
+/* False after an error was reported (to `message`, or to standard error where that is NULL). The
+   output appears whole or not at all. */
+bool ggufc_compile(const ggufc_compile_options *options, ggufc_message *message, void *user);
+
+#endif
