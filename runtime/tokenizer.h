@@ -3,9 +3,9 @@
  * What is computed is what llama.cpp's SentencePiece tokenizer ("llama") computes:
  *
  *     split     special tokens found in the text stand for themselves, the longest first, of one
- *               length the leftmost, and cut it into fragments: user-defined ones always, control and unknown ones only
- *               with TOKENIZER_PARSE_SPECIAL. A token with GGUFC_TOKEN_STRIPS then also swallows
- *               the white space behind it
+ *               length the leftmost, and cut it into fragments: user-defined ones always, control
+ *               and unknown ones only with TOKENIZER_PARSE_SPECIAL. A token with
+ *               GGUFC_TOKEN_STRIPS then also swallows the white space behind it
  *     prefix    with add_space_prefix, a space is put before a fragment that begins the text or
  *               follows a special token
  *     escape    " " becomes "▁" (U+2581)
