@@ -16,12 +16,12 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "cli_bench.h"
 #include "error.h"
 #include "generate.h"
-#include "info.h"
-#include "input.h"
-#include "options.h"
+#include "cli_info.h"
+#include "cli_prompt.h"
+#include "cli_flags.h"
 #include "session.h"
 
 enum { EXIT_OK = 0, EXIT_BAD_INPUT = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
@@ -29,8 +29,8 @@ enum { EXIT_OK = 0, EXIT_BAD_INPUT = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 }
 typedef struct cli {
     const ggufc_model *model;
     const char        *program;
-    options            options;
-    output             out;
+    cli_flags          flags;
+    stream             out;
     uint64_t           start_ns;
 } cli;
 
@@ -63,14 +63,14 @@ __attribute__((format(printf, 2, 3))) static void tell(const cli *c, const char 
 
 static int exit_for_error(const cli *c, const ggufc_error *error) {
     if (error->status == GGUFC_STOPPED) return EXIT_INTERRUPTED;
-    bool searched = error->status == GGUFC_ERROR_WEIGHTS && !c->options.model_path;
+    bool searched = error->status == GGUFC_ERROR_WEIGHTS && !c->flags.model_path;
     tell(c, "%s%s", error->text, searched ? " (name the GGUF file with -m)" : "");
     return EXIT_BAD_INPUT;
 }
 
 /* The status of a run that went well, as far as its output did. */
 static int exit_for_output(const cli *c) {
-    if (c->out.failure && !output_is_closed(&c->out)) {
+    if (c->out.failure && !stream_is_closed(&c->out)) {
         tell(c, "cannot write to standard output: %s", strerror(c->out.failure));
         return EXIT_BAD_INPUT;
     }
@@ -103,17 +103,17 @@ static void tell_report(const cli *c, const generate_report *r) {
 
 /* ---- the prompt */
 
-static ggufc_status read_input(const cli *c, input *in, ggufc_error *error) {
-    const options *o = &c->options;
-    if (o->tokens) return input_parse_tokens(in, o->tokens, error);
+static ggufc_status read_input(const cli *c, cli_prompt *in, ggufc_error *error) {
+    const cli_flags *o = &c->flags;
+    if (o->tokens) return cli_prompt_parse_tokens(in, o->tokens, error);
     if (!c->model->vocab)
         return error_set(error, GGUFC_ERROR_OPTIONS,
                          "this model has no tokenizer that is supported: give token ids with "
                          "--tokens");
-    ggufc_status status = o->prompt        ? input_copy_text(in, o->prompt, error)
-                          : o->prompt_file ? input_read_file(in, o->prompt_file, error)
-                                           : input_read_stdin(in, &cli_interrupted, error);
-    return status == GGUFC_OK ? input_tokenize(in, c->model->vocab, error) : status;
+    ggufc_status status = o->prompt        ? cli_prompt_copy_text(in, o->prompt, error)
+                          : o->prompt_file ? cli_prompt_read_file(in, o->prompt_file, error)
+                                           : cli_prompt_read_stdin(in, &cli_interrupted, error);
+    return status == GGUFC_OK ? cli_prompt_tokenize(in, c->model->vocab, error) : status;
 }
 
 /* ---- running */
@@ -127,12 +127,12 @@ static uint64_t random_seed(void) {
 static ggufc_status open_session(const cli *c, ggufc_session **session, ggufc_error *error) {
     ggufc_session_options wanted = {
         .model = c->model,
-        .weights_path = c->options.model_path,
-        .n_threads = c->options.n_threads,
-        .n_ctx = c->options.n_ctx,
+        .weights_path = c->flags.model_path,
+        .n_threads = c->flags.n_threads,
+        .n_ctx = c->flags.n_ctx,
     };
     ggufc_status status = ggufc_session_open(session, &wanted, error);
-    if (status != GGUFC_OK || !c->options.verbose) return status;
+    if (status != GGUFC_OK || !c->flags.verbose) return status;
     tell_speed(c, "load:", generate_clock_ns() - c->start_ns, 0);
     tell(c, "weights: %s, %" PRIu32 " threads, context %" PRIu32,
          ggufc_session_weights_path(*session), ggufc_session_n_threads(*session),
@@ -140,10 +140,10 @@ static ggufc_status open_session(const cli *c, ggufc_session **session, ggufc_er
     return status;
 }
 
-static int run_generate(cli *c, ggufc_session *session, const input *in) {
-    sampler_options sampling = c->options.sampling;
-    sampling.seed = c->options.seed < 0 ? random_seed() : (uint64_t)c->options.seed;
-    if (c->options.verbose) tell(c, "seed: %" PRIu64, sampling.seed);
+static int run_generate(cli *c, ggufc_session *session, const cli_prompt *in) {
+    sampler_options sampling = c->flags.sampling;
+    sampling.seed = c->flags.seed < 0 ? random_seed() : (uint64_t)c->flags.seed;
+    if (c->flags.verbose) tell(c, "seed: %" PRIu64, sampling.seed);
 
     ggufc_error error;
     sampler *choose = sampler_new(c->model->n_vocab, &sampling);
@@ -151,14 +151,14 @@ static int run_generate(cli *c, ggufc_session *session, const input *in) {
         error_set(&error, GGUFC_ERROR_MEMORY, "out of memory");
         return exit_for_error(c, &error);
     }
-    if (c->options.ignore_eos) generate_forbid_end(choose, c->model->vocab);
+    if (c->flags.ignore_eos) generate_forbid_end(choose, c->model->vocab);
     generate_request request = {
         .tokens = in->tokens,
         .n_tokens = in->n_tokens,
         .text = in->text,
         .text_size = in->text_size,
-        .hide_prompt = c->options.hide_prompt,
-        .n_predict = c->options.n_predict,
+        .hide_prompt = c->flags.hide_prompt,
+        .n_predict = c->flags.n_predict,
         .stop = &cli_interrupted,
     };
     generate_report report;
@@ -166,60 +166,59 @@ static int run_generate(cli *c, ggufc_session *session, const input *in) {
     sampler_free(choose);
     if (status != GGUFC_OK) return exit_for_error(c, &error);
     if (report.end == GENERATE_END_CONTEXT)
-        tell(c, "stopped: the context of %" PRIu32 " tokens is full",
-             ggufc_session_n_ctx(session));
-    if (c->options.verbose) tell_report(c, &report);
+        tell(c, "stopped: the context of %" PRIu32 " tokens is full", ggufc_session_n_ctx(session));
+    if (c->flags.verbose) tell_report(c, &report);
     return exit_for_output(c);
 }
 
 static int run_bench(cli *c, ggufc_session *session) {
-    int64_t n = c->options.n_predict;
-    bench_request request = {
-        .n_prompt = c->options.bench_prompt,
+    int64_t n = c->flags.n_predict;
+    cli_bench_request request = {
+        .n_prompt = c->flags.bench_prompt,
         .n_generate = n > 0 ? (uint32_t)n : 0,
-        .n_runs = c->options.bench_runs,
+        .n_runs = c->flags.bench_runs,
         .stop = &cli_interrupted,
     };
     ggufc_error error;
-    ggufc_status status = bench_run(session, &request, &c->out, &error);
+    ggufc_status status = cli_bench_run(session, &request, &c->out, &error);
     return status == GGUFC_OK ? exit_for_output(c) : exit_for_error(c, &error);
 }
 
-static int run_session(cli *c, const input *in) {
+static int run_session(cli *c, const cli_prompt *in) {
     ggufc_error error;
     ggufc_session *session;
     if (open_session(c, &session, &error) != GGUFC_OK) return exit_for_error(c, &error);
-    int result = c->options.bench ? run_bench(c, session) : run_generate(c, session, in);
+    int result = c->flags.bench ? run_bench(c, session) : run_generate(c, session, in);
     ggufc_session_close(session);
     return result;
 }
 
 static int run_prompt(cli *c) {
-    const options *o = &c->options;
+    const cli_flags *o = &c->flags;
     bool given = o->prompt || o->prompt_file || o->tokens;
     if (!given && isatty(STDIN_FILENO)) {
         tell(c, "no prompt: give one with -p TEXT, -f FILE, --tokens IDS, or on standard input "
                 "(see --help)");
         return EXIT_USAGE;
     }
-    input in = { 0 };
+    cli_prompt in = { 0 };
     ggufc_error error;
     ggufc_status status = read_input(c, &in, &error);
     int result = status == GGUFC_OK ? run_session(c, &in) : exit_for_error(c, &error);
     if (status == GGUFC_ERROR_OPTIONS && o->tokens) result = EXIT_USAGE;
-    input_free(&in);
+    cli_prompt_free(&in);
     return result;
 }
 
 static int run(cli *c) {
-    if (c->options.help)
-        options_print_help(&c->out, c->program);
-    else if (c->options.version)
-        info_print_version(&c->out, c->model);
-    else if (c->options.info)
-        info_print(&c->out, c->model, c->options.model_path);
+    if (c->flags.help)
+        cli_flags_print_help(&c->out, c->program);
+    else if (c->flags.version)
+        cli_info_print_version(&c->out, c->model);
+    else if (c->flags.info)
+        cli_info_print(&c->out, c->model, c->flags.model_path);
     else
-        return c->options.bench ? run_session(c, NULL) : run_prompt(c);
+        return c->flags.bench ? run_session(c, NULL) : run_prompt(c);
     return exit_for_output(c);
 }
 
@@ -235,8 +234,8 @@ int cli_main(const ggufc_model *model, int argc, char **argv) {
     catch_signals();
     ggufc_error error;
     uint32_t n_ctx;
-    if (options_parse(&c.options, argc, argv, &error) != GGUFC_OK ||
-        session_resolve_ctx(model, c.options.n_ctx, &n_ctx, &error) != GGUFC_OK) {
+    if (cli_flags_parse(&c.flags, argc, argv, &error) != GGUFC_OK ||
+        session_resolve_ctx(model, c.flags.n_ctx, &n_ctx, &error) != GGUFC_OK) {
         tell(&c, "%s", error.text);
         return EXIT_USAGE;
     }

@@ -21,14 +21,14 @@ uint64_t generate_clock_ns(void) {
 
 typedef struct printer {
     const ggufc_vocab *vocab; /* NULL: ids */
-    output            *out;
+    stream            *out;
     utf8_stream        utf8;
     size_t             max_piece;
     char              *piece; /* room for max_piece, then for what utf8_feed makes of it */
     bool               began;
 } printer;
 
-static bool printer_init(printer *p, const ggufc_vocab *vocab, output *out) {
+static bool printer_init(printer *p, const ggufc_vocab *vocab, stream *out) {
     *p = (printer){ .vocab = vocab, .out = out };
     if (!vocab) return true;
     p->max_piece = tokenizer_max_piece(vocab);
@@ -38,19 +38,19 @@ static bool printer_init(printer *p, const ggufc_vocab *vocab, output *out) {
 
 static void print_token(printer *p, int32_t id) {
     if (!p->vocab) {
-        output_printf(p->out, p->began ? ",%d" : "%d", id);
+        stream_printf(p->out, p->began ? ",%d" : "%d", id);
         p->began = true;
         return;
     }
     char *whole = p->piece + p->max_piece;
     size_t size = tokenizer_piece(p->vocab, id, p->piece, p->max_piece, 0);
-    output_write(p->out, whole, utf8_feed(&p->utf8, p->piece, size, whole));
+    stream_write(p->out, whole, utf8_feed(&p->utf8, p->piece, size, whole));
 }
 
 static void print_prompt(printer *p, const generate_request *r) {
     if (r->hide_prompt) return;
     if (r->text && p->vocab) {
-        output_write(p->out, r->text, r->text_size);
+        stream_write(p->out, r->text, r->text_size);
         return;
     }
     for (size_t i = 0; i < r->n_tokens; i++) print_token(p, r->tokens[i]);
@@ -60,7 +60,7 @@ static void print_end(printer *p) {
     char held[UTF8_MAX_HELD + 1];
     size_t n = utf8_flush(&p->utf8, held);
     held[n] = '\n';
-    output_write(p->out, held, n + 1);
+    stream_write(p->out, held, n + 1);
 }
 
 /* ---- generating */
@@ -158,7 +158,7 @@ static ggufc_status check_prompt(const ggufc_session *s, const generate_request 
 }
 
 ggufc_status generate_run(ggufc_session *session, sampler *choose, const generate_request *request,
-                          output *out, generate_report *report, ggufc_error *error) {
+                          stream *out, generate_report *report, ggufc_error *error) {
     *report = (generate_report){ 0 };
     ggufc_status status = check_prompt(session, request, error);
     if (status != GGUFC_OK) return status;

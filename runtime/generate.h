@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 #include "ggufc/runtime.h"
-#include "output.h"
+#include "stream.h"
 #include "sampler.h"
 
 typedef struct generate_request {
@@ -30,7 +30,7 @@ enum generate_end {
     GENERATE_END_TOKEN,   /* the model chose its end token, which is not printed */
     GENERATE_END_CONTEXT, /* the context is full */
     GENERATE_END_STOP,    /* request.stop */
-    GENERATE_END_OUTPUT   /* the output failed: see output.failure */
+    GENERATE_END_OUTPUT   /* the output failed: see stream.failure */
 };
 
 typedef struct generate_report {
@@ -43,7 +43,7 @@ typedef struct generate_report {
 /* Errors: the prompt is longer than the context has room for, or has tokens outside the
    vocabulary. Both are found before anything is printed. */
 ggufc_status generate_run(ggufc_session *session, sampler *choose, const generate_request *request,
-                          output *out, generate_report *report, ggufc_error *error);
+                          stream *out, generate_report *report, ggufc_error *error);
 
 /* Never to choose a token that ends generation; without a tokenizer nothing is known to. */
 void generate_forbid_end(sampler *choose, const ggufc_vocab *vocab);

@@ -1,5 +1,5 @@
-/* input.c - see input.h. */
-#include "input.h"
+/* cli_prompt.c - see cli_prompt.h. */
+#include "cli_prompt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@ static ggufc_status out_of_memory(ggufc_error *error) {
 
 /* ---- text */
 
-static ggufc_status input_grow(input *in, size_t *capacity, ggufc_error *error) {
+static ggufc_status prompt_grow(cli_prompt *in, size_t *capacity, ggufc_error *error) {
     if (*capacity - in->text_size >= READ_BYTES) return GGUFC_OK;
     size_t wanted = *capacity * 2 + READ_BYTES;
     char *text = realloc(in->text, wanted);
@@ -29,16 +29,15 @@ static ggufc_status input_grow(input *in, size_t *capacity, ggufc_error *error) 
     return GGUFC_OK;
 }
 
-static ggufc_status input_read(input *in, int fd, const char *name,
-                               const volatile sig_atomic_t *stop, ggufc_error *error) {
+static ggufc_status prompt_read(cli_prompt *in, int fd, const char *name,
+                                const volatile sig_atomic_t *stop, ggufc_error *error) {
     for (size_t capacity = 0;;) {
-        ggufc_status status = input_grow(in, &capacity, error);
+        ggufc_status status = prompt_grow(in, &capacity, error);
         if (status != GGUFC_OK) return status;
         ssize_t n = read(fd, in->text + in->text_size, READ_BYTES);
         if (stop && *stop) return error_set(error, GGUFC_STOPPED, "interrupted");
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0)
-            return error_set(error, GGUFC_ERROR_OPTIONS, "%s: %s", name, strerror(errno));
+        if (n < 0) return error_set(error, GGUFC_ERROR_OPTIONS, "%s: %s", name, strerror(errno));
         if (n == 0) break;
         in->text_size += (size_t)n;
         if (in->text_size > TOKENIZER_MAX_TEXT)
@@ -51,19 +50,20 @@ static ggufc_status input_read(input *in, int fd, const char *name,
     return GGUFC_OK;
 }
 
-ggufc_status input_read_file(input *in, const char *path, ggufc_error *error) {
+ggufc_status cli_prompt_read_file(cli_prompt *in, const char *path, ggufc_error *error) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return error_set(error, GGUFC_ERROR_OPTIONS, "%s: %s", path, strerror(errno));
-    ggufc_status status = input_read(in, fd, path, NULL, error);
+    ggufc_status status = prompt_read(in, fd, path, NULL, error);
     close(fd);
     return status;
 }
 
-ggufc_status input_read_stdin(input *in, const volatile sig_atomic_t *stop, ggufc_error *error) {
-    return input_read(in, STDIN_FILENO, "standard input", stop, error);
+ggufc_status cli_prompt_read_stdin(cli_prompt *in, const volatile sig_atomic_t *stop,
+                                   ggufc_error *error) {
+    return prompt_read(in, STDIN_FILENO, "standard input", stop, error);
 }
 
-ggufc_status input_copy_text(input *in, const char *text, ggufc_error *error) {
+ggufc_status cli_prompt_copy_text(cli_prompt *in, const char *text, ggufc_error *error) {
     in->text_size = strlen(text);
     in->text = malloc(in->text_size + 1);
     if (!in->text) return out_of_memory(error);
@@ -73,7 +73,7 @@ ggufc_status input_copy_text(input *in, const char *text, ggufc_error *error) {
 
 /* ---- tokens */
 
-ggufc_status input_tokenize(input *in, const ggufc_vocab *vocab, ggufc_error *error) {
+ggufc_status cli_prompt_tokenize(cli_prompt *in, const ggufc_vocab *vocab, ggufc_error *error) {
     const unsigned flags = TOKENIZER_ADD_SPECIAL | TOKENIZER_PARSE_SPECIAL;
     size_t capacity = in->text_size + 16; /* a token is a byte or more, but for BOS, prefix, EOS */
     in->tokens = malloc(capacity * sizeof *in->tokens);
@@ -116,7 +116,7 @@ static bool take_token(const char **list, int32_t *id) {
     return true;
 }
 
-ggufc_status input_parse_tokens(input *in, const char *list, ggufc_error *error) {
+ggufc_status cli_prompt_parse_tokens(cli_prompt *in, const char *list, ggufc_error *error) {
     in->tokens = malloc((strlen(list) / 2 + 1) * sizeof *in->tokens);
     if (!in->tokens) return out_of_memory(error);
     const char *rest = list;
@@ -129,8 +129,8 @@ ggufc_status input_parse_tokens(input *in, const char *list, ggufc_error *error)
     return GGUFC_OK;
 }
 
-void input_free(input *in) {
+void cli_prompt_free(cli_prompt *in) {
     free(in->text);
     free(in->tokens);
-    *in = (input){ 0 };
+    *in = (cli_prompt){ 0 };
 }

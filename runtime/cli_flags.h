@@ -1,18 +1,19 @@
-/* options.h - the executable's command line. Names and meanings are llama.cpp's where it has them.
+/* cli_flags.h - the executable's command line.
  *
- * Every option is a row of one table, from which the help is printed too.
+ * Names and meanings are llama.cpp's where it has them. Every option is a row of one table, from
+ * which the help is printed too.
  */
-#ifndef GGUFC_OPTIONS_H
-#define GGUFC_OPTIONS_H
+#ifndef GGUFC_CLI_FLAGS_H
+#define GGUFC_CLI_FLAGS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "ggufc/runtime.h"
-#include "output.h"
+#include "stream.h"
 #include "sampler.h"
 
-typedef struct options {
+typedef struct cli_flags {
     const char *model_path;                    /* NULL: search */
     const char *prompt, *prompt_file, *tokens; /* at most one is not NULL */
     int64_t     n_predict;                     /* negative: until the end */
@@ -22,11 +23,11 @@ typedef struct options {
     uint32_t    bench_prompt, bench_runs;
     bool        ignore_eos, hide_prompt, verbose;
     bool        help, version, info, bench;
-} options;
+} cli_flags;
 
 /* Reads argv[1] and on. An error is one line that names the option. */
-ggufc_status options_parse(options *o, int argc, char **argv, ggufc_error *error);
+ggufc_status cli_flags_parse(cli_flags *o, int argc, char **argv, ggufc_error *error);
 
-void options_print_help(output *out, const char *program);
+void cli_flags_print_help(stream *out, const char *program);
 
 #endif

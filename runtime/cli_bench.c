@@ -1,5 +1,5 @@
-/* bench.c - see bench.h. */
-#include "bench.h"
+/* cli_bench.c - see cli_bench.h. */
+#include "cli_bench.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -13,7 +13,7 @@ enum { BENCH_PROMPT = 512, BENCH_GENERATE = 128 };
 
 typedef struct bench {
     ggufc_session       *session;
-    const bench_request *request;
+    const cli_bench_request *request;
     int32_t             *tokens;
     uint64_t            *ns; /* of each run */
 } bench;
@@ -48,7 +48,7 @@ static ggufc_status bench_pass(bench *b, uint32_t count, uint32_t piece, ggufc_e
 }
 
 static ggufc_status bench_measure(bench *b, const char *name, uint32_t count, uint32_t piece,
-                                  output *out, ggufc_error *error) {
+                                  stream *out, ggufc_error *error) {
     ggufc_status status = bench_pass(b, count, piece, error);
     for (uint32_t run = 0; run < b->request->n_runs && status == GGUFC_OK; run++) {
         uint64_t start = generate_clock_ns();
@@ -57,7 +57,7 @@ static ggufc_status bench_measure(bench *b, const char *name, uint32_t count, ui
     }
     if (status != GGUFC_OK) return status;
     double seconds = median_seconds(b->ns, b->request->n_runs);
-    output_printf(out,
+    stream_printf(out,
                   "%-8s %5" PRIu32 " tokens  %10.3f ms  %10.2f tokens/s  (median of %" PRIu32
                   ", %" PRIu32 " threads)\n",
                   name, count, seconds * 1e3, count / seconds, b->request->n_runs,
@@ -65,7 +65,7 @@ static ggufc_status bench_measure(bench *b, const char *name, uint32_t count, ui
     return GGUFC_OK;
 }
 
-static ggufc_status bench_both(bench *b, uint32_t n_prompt, uint32_t n_generate, output *out,
+static ggufc_status bench_both(bench *b, uint32_t n_prompt, uint32_t n_generate, stream *out,
                                ggufc_error *error) {
     uint32_t most = n_prompt > n_generate ? n_prompt : n_generate;
     const ggufc_model *model = session_model(b->session);
@@ -81,8 +81,8 @@ static ggufc_status bench_both(bench *b, uint32_t n_prompt, uint32_t n_generate,
     return status;
 }
 
-ggufc_status bench_run(ggufc_session *session, const bench_request *request, output *out,
-                       ggufc_error *error) {
+ggufc_status cli_bench_run(ggufc_session *session, const cli_bench_request *request, stream *out,
+                           ggufc_error *error) {
     uint32_t n_ctx = ggufc_session_n_ctx(session);
     uint32_t n_prompt = size_or(request->n_prompt, BENCH_PROMPT, n_ctx);
     uint32_t n_generate = size_or(request->n_generate, BENCH_GENERATE, n_ctx);

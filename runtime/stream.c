@@ -1,5 +1,5 @@
-/* output.c - see output.h. */
-#include "output.h"
+/* stream.c - see stream.h. */
+#include "stream.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-bool output_write(output *o, const char *data, size_t size) {
+bool stream_write(stream *o, const char *data, size_t size) {
     while (size > 0 && !o->failure) {
         ssize_t n = write(o->fd, data, size);
         if (n >= 0) {
@@ -22,16 +22,16 @@ bool output_write(output *o, const char *data, size_t size) {
     return !o->failure;
 }
 
-bool output_printf(output *o, const char *format, ...) {
+bool stream_printf(stream *o, const char *format, ...) {
     char text[8192];
     va_list args;
     va_start(args, format);
     int n = vsnprintf(text, sizeof text, format, args);
     va_end(args);
     if (n < 0) n = 0;
-    return output_write(o, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
+    return stream_write(o, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
 }
 
-bool output_is_closed(const output *o) {
+bool stream_is_closed(const stream *o) {
     return o->failure == EPIPE;
 }

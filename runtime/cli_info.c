@@ -1,5 +1,5 @@
-/* info.c - see info.h. */
-#include "info.h"
+/* cli_info.c - see cli_info.h. */
+#include "cli_info.h"
 
 #include <inttypes.h>
 #include <sys/stat.h>
@@ -21,49 +21,49 @@ static uint64_t executable_bytes(void) {
     return stat("/proc/self/exe", &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
-static void print_text(output *out, const char *key, const char *value) {
-    output_printf(out, "%-15s %s\n", key, value ? value : "unknown");
+static void print_text(stream *out, const char *key, const char *value) {
+    stream_printf(out, "%-15s %s\n", key, value ? value : "unknown");
 }
 
-static void print_count(output *out, const char *key, uint64_t value) {
-    output_printf(out, "%-15s %" PRIu64 "\n", key, value);
+static void print_count(stream *out, const char *key, uint64_t value) {
+    stream_printf(out, "%-15s %" PRIu64 "\n", key, value);
 }
 
-static void print_bytes(output *out, const char *key, uint64_t bytes) {
+static void print_bytes(stream *out, const char *key, uint64_t bytes) {
     if (bytes < 1024)
-        output_printf(out, "%-15s %" PRIu64 " bytes\n", key, bytes);
+        stream_printf(out, "%-15s %" PRIu64 " bytes\n", key, bytes);
     else if (bytes < 1024 * 1024)
-        output_printf(out, "%-15s %" PRIu64 " bytes (%.1f KiB)\n", key, bytes,
+        stream_printf(out, "%-15s %" PRIu64 " bytes (%.1f KiB)\n", key, bytes,
                       (double)bytes / 1024);
     else
-        output_printf(out, "%-15s %" PRIu64 " bytes (%.1f MiB)\n", key, bytes,
+        stream_printf(out, "%-15s %" PRIu64 " bytes (%.1f MiB)\n", key, bytes,
                       (double)bytes / (1024 * 1024));
 }
 
-static void print_weights_file(output *out, const ggufc_model *model, const char *path) {
+static void print_weights_file(stream *out, const ggufc_model *model, const char *path) {
     weights w;
     ggufc_error error;
     if (weights_open(&w, model, path, &error) == GGUFC_OK)
         print_text(out, "weights file:", w.path);
     else
-        output_printf(out, "%-15s none: %s\n", "weights file:", error.text);
+        stream_printf(out, "%-15s none: %s\n", "weights file:", error.text);
     weights_close(&w);
 }
 
-void info_print(output *out, const ggufc_model *model, const char *weights_path) {
+void cli_info_print(stream *out, const ggufc_model *model, const char *weights_path) {
     print_text(out, "model:", model->name);
     print_text(out, "architecture:", model->arch);
-    output_printf(out, "%-15s %" PRIu32 " million\n", "parameters:", model->n_params_m);
+    stream_printf(out, "%-15s %" PRIu32 " million\n", "parameters:", model->n_params_m);
     print_count(out, "layers:", model->n_layer);
     print_count(out, "embedding:", model->n_embd);
-    output_printf(out, "%-15s %" PRIu32 " tokens, %s\n", "vocabulary:", model->n_vocab,
+    stream_printf(out, "%-15s %" PRIu32 " tokens, %s\n", "vocabulary:", model->n_vocab,
                   model->vocab ? "SentencePiece" : "no supported tokenizer: prompts by --tokens");
     print_text(out, "types:", model->types);
     print_text(out, "target:", model->target);
     print_text(out, "compiler:", model->compiler);
-    output_printf(out, "%-15s %" PRIu32 " tokens (trained for %" PRIu32 ")\n", "context:",
-                  model->n_ctx, model->n_ctx_train);
-    output_printf(out, "%-15s %" PRIu32 " tokens\n", "batch:", model->n_batch);
+    stream_printf(out, "%-15s %" PRIu32 " tokens (trained for %" PRIu32 ")\n",
+                  "context:", model->n_ctx, model->n_ctx_train);
+    stream_printf(out, "%-15s %" PRIu32 " tokens\n", "batch:", model->n_batch);
     print_count(out, "threads:", threads_online());
     print_bytes(out, "code:", code_bytes());
     print_bytes(out, "executable:", executable_bytes());
@@ -74,7 +74,7 @@ void info_print(output *out, const ggufc_model *model, const char *weights_path)
     print_weights_file(out, model, weights_path);
 }
 
-void info_print_version(output *out, const ggufc_model *model) {
-    output_printf(out, "%s (%s, %s), compiled by ggufc %s for %s\n", model->name, model->arch,
+void cli_info_print_version(stream *out, const ggufc_model *model) {
+    stream_printf(out, "%s (%s, %s), compiled by ggufc %s for %s\n", model->name, model->arch,
                   model->types, model->compiler, model->target);
 }

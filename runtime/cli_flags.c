@@ -1,5 +1,5 @@
-/* options.c - see options.h. */
-#include "options.h"
+/* cli_flags.c - see cli_flags.h. */
+#include "cli_flags.h"
 
 #include <errno.h>
 #include <math.h>
@@ -26,13 +26,14 @@ typedef struct option {
     const char      *names[OPTION_MAX_NAMES];
     const char      *value; /* what the help calls it; NULL: takes none */
     enum option_type type;
-    size_t           target; /* in struct options */
+    size_t           target; /* in struct cli_flags */
     double           min, max;
     const char      *help;
 } option;
 
-#define TARGET(field) offsetof(options, field)
+#define TARGET(field) offsetof(cli_flags, field)
 
+/* clang-format off */
 static const option option_table[] = {
     { { "-m", "--model" }, "FILE", OPTION_TEXT, TARGET(model_path), 0, 0,
       "the GGUF file this was compiled from (default: search, see below)" },
@@ -74,6 +75,7 @@ static const option option_table[] = {
     { { "-h", "--help" }, NULL, OPTION_ON, TARGET(help), 0, 0, "this text" },
     { { "--version" }, NULL, OPTION_ON, TARGET(version), 0, 0, "what it was compiled from and by" },
 };
+/* clang-format on */
 
 enum { OPTION_COUNT = sizeof option_table / sizeof *option_table };
 
@@ -116,13 +118,19 @@ static bool set_float(const option *row, float *target, const char *text) {
     return true;
 }
 
-static ggufc_status option_set(options *o, const option *row, const char *name, const char *value,
+static ggufc_status option_set(cli_flags *o, const option *row, const char *name, const char *value,
                                ggufc_error *error) {
     void *target = (char *)o + row->target;
     switch (row->type) {
-    case OPTION_ON: *(bool *)target = true; return GGUFC_OK;
-    case OPTION_OFF: *(bool *)target = false; return GGUFC_OK;
-    case OPTION_TEXT: *(const char **)target = value; return GGUFC_OK;
+    case OPTION_ON:
+        *(bool *)target = true;
+        return GGUFC_OK;
+    case OPTION_OFF:
+        *(bool *)target = false;
+        return GGUFC_OK;
+    case OPTION_TEXT:
+        *(const char **)target = value;
+        return GGUFC_OK;
     case OPTION_F32:
         if (set_float(row, target, value)) return GGUFC_OK;
         return error_set(error, GGUFC_ERROR_OPTIONS, "%s: '%s' is not a number from %g to %g", name,
@@ -135,7 +143,7 @@ static ggufc_status option_set(options *o, const option *row, const char *name, 
     }
 }
 
-static ggufc_status option_take(options *o, char ***argv, ggufc_error *error) {
+static ggufc_status option_take(cli_flags *o, char ***argv, ggufc_error *error) {
     const char *arg = *(*argv)++;
     size_t name_size;
     const option *row = option_find(arg, &name_size);
@@ -156,8 +164,9 @@ static ggufc_status option_take(options *o, char ***argv, ggufc_error *error) {
     return option_set(o, row, name, value, error);
 }
 
-ggufc_status options_parse(options *o, int argc, char **argv, ggufc_error *error) {
-    *o = (options){ .n_predict = -1, .seed = -1, .sampling = sampler_defaults(), .bench_runs = 5 };
+ggufc_status cli_flags_parse(cli_flags *o, int argc, char **argv, ggufc_error *error) {
+    *o = (cli_flags){ .n_predict = -1, .seed = -1, .bench_runs = 5 };
+    o->sampling = sampler_defaults();
     char **next = argv + (argc > 0);
     while (*next) {
         ggufc_status status = option_take(o, &next, error);
@@ -170,25 +179,25 @@ ggufc_status options_parse(options *o, int argc, char **argv, ggufc_error *error
 
 /* ---- help */
 
-static void print_row(output *out, const option *row) {
+static void print_row(stream *out, const option *row) {
     char names[128] = "";
     for (int i = 0; i < OPTION_MAX_NAMES && row->names[i]; i++) {
         if (i) strcat(names, ", ");
         strcat(names, row->names[i]);
     }
     if (row->value) strcat(strcat(names, " "), row->value);
-    output_printf(out, "  %-32s %s\n", names, row->help);
+    stream_printf(out, "  %-32s %s\n", names, row->help);
 }
 
-void options_print_help(output *out, const char *program) {
-    output_printf(out,
+void cli_flags_print_help(stream *out, const char *program) {
+    stream_printf(out,
                   "usage: %s [options] -p TEXT\n"
                   "Goes on from a text: -p, -f, --tokens, or standard input. What is generated\n"
                   "goes to standard output as it comes, everything else to standard error.\n\n",
                   program);
     for (int i = 0; i < OPTION_COUNT; i++)
         if (option_table[i].help) print_row(out, &option_table[i]);
-    output_printf(out, "\nThe weights are looked for beside the executable, then where they were "
+    stream_printf(out, "\nThe weights are looked for beside the executable, then where they were "
                        "when it was\ncompiled. "
                        "Exit status: 0; 1 the input was bad; 2 usage; 130 interrupted.\n");
 }
