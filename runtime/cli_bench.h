@@ -18,6 +18,6 @@ typedef struct cli_bench_request {
    whose logits are computed, as in llama-bench: choosing one is not measured. Prints a line for
    each of the two. Ends with an empty context. */
 ggufc_status cli_bench_run(ggufc_session *session, const cli_bench_request *request, stream *out,
-                       ggufc_error *error);
+                           ggufc_error *error);
 
 #endif

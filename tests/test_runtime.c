@@ -439,10 +439,11 @@ static void make_bad_weights(const char *path, const char *what) {
     else if (strcmp(what, "pipe") == 0)
         mkfifo(path, 0600);
     else if (strcmp(what, "missing") != 0)
-        fake_write(path, bytes, strcmp(what, "empty") == 0    ? 0
-                                : strcmp(what, "longer") == 0 ? FAKE_FILE_BYTES + 1
-                                : strcmp(what, "shorter") == 0 ? FAKE_FILE_BYTES - 1
-                                                               : FAKE_FILE_BYTES);
+        fake_write(path, bytes,
+                   strcmp(what, "empty") == 0     ? 0
+                   : strcmp(what, "longer") == 0  ? FAKE_FILE_BYTES + 1
+                   : strcmp(what, "shorter") == 0 ? FAKE_FILE_BYTES - 1
+                                                  : FAKE_FILE_BYTES);
 }
 
 static void test_open_bad_weights(void **state) {
