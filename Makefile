@@ -2,83 +2,168 @@
 #
 #   make demo     install what is missing, build, compile the demo model, tell a story
 #   make test     the same set-up, then every test
-#   make all      build only          make bench    measure          make install PREFIX=…
-#   make asan     the tests under AddressSanitizer and UBSan         make fuzz, lint, clean
+#   make help     everything else, and what can be set
 #
-# Everything is built in out/.
+# Everything is built in out/. Recipes that need tools come in two: `test` installs what is missing
+# and calls make again for `test-now`, so that whatever asks for LLVM's flags finds LLVM.
 
-LLVM_VERSION ?= 19
-LLVM_CONFIG  ?= llvm-config-$(LLVM_VERSION)
-CLANG        ?= clang-$(LLVM_VERSION)
-PREFIX       ?= /usr/local
-OUT          ?= out
-OPT          ?= -O2 -g
-VERSION      := 0.1.0
+VERSION := 0.1.0
 
-WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Werror
+PREFIX ?= /usr/local
+OUT    ?= out
+OPT    ?= -O2 -g
+WERROR ?= -Werror
+T      ?=
+
+# LLVM 19, or else the first newer one that is installed. Never the unsuffixed llvm-config.
+ifndef LLVM_VERSION
+LLVM_VERSION := $(or $(firstword $(foreach v,19 20 21 22,$(if \
+                $(shell command -v llvm-config-$(v)),$(v)))),19)
+endif
+LLVM_CONFIG ?= llvm-config-$(LLVM_VERSION)
+CLANG       ?= clang-$(LLVM_VERSION)
+
+# As many jobs as there are processors, unless -j says how many.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+endif
+MAKEFLAGS += --no-print-directory
+
+# One line for each command; V=1 shows the commands.
+Q   := $(if $(V),,@)
+say  = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$(2)')
+
+# ---- flags
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef $(WERROR)
 CFLAGS   ?=
-ALL_CFLAGS = -std=c11 $(OPT) $(WARNINGS) -D_GNU_SOURCE -Iinclude -pthread -MMD -MP $(SANITIZE) $(CFLAGS)
-LLVM_CPPFLAGS = -isystem $(shell $(LLVM_CONFIG) --includedir)
-LLVM_LIBS     = $(shell $(LLVM_CONFIG) --ldflags --libs)
+LDFLAGS  ?=
+SANITIZE ?=
+PLAIN_CFLAGS = -std=c11 $(OPT) $(WARNINGS) -D_GNU_SOURCE -Iinclude -pthread -MMD -MP $(CFLAGS)
+ALL_CFLAGS   = $(PLAIN_CFLAGS) $(SANITIZE)
+
+# What llvm-config says, asked for once and only by what needs it.
+llvm = $(or $(shell $(LLVM_CONFIG) $(1) 2>/dev/null),$(error $(LLVM_CONFIG) is missing; `make deps` installs it))
+LLVM_CPPFLAGS = $(eval LLVM_CPPFLAGS := -isystem $$(call llvm,--includedir))$(LLVM_CPPFLAGS)
+LLVM_LIBS     = $(eval LLVM_LIBS := $$(call llvm,--ldflags --libs --system-libs))$(LLVM_LIBS)
+
+# ---- what there is
 
 compiler_obj := $(patsubst %.c,$(OUT)/obj/%.o,$(filter-out compiler/main.c,$(wildcard compiler/*.c))) \
                 $(OUT)/obj/gen/arch_builtin.o $(OUT)/obj/gen/model_header.o
 runtime_obj  := $(patsubst %.c,$(OUT)/obj/%.o,$(wildcard runtime/*.c))
 tests        := $(patsubst tests/%.c,$(OUT)/tests/%,$(wildcard tests/test_*.c))
 tools        := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(wildcard tests/tools/*.c))
+demo_model   := tests/models/storyteller-q8_0.gguf
+demo         := $(OUT)/storyteller
+
+# Under a sanitizer the runtime is built twice: plain for the executables that ggufc makes,
+# instrumented for the tests that call it.
+checked_runtime := $(OUT)/$(if $(SANITIZE),checked/)libggufc_runtime.a
+checked_obj     := $(patsubst %.c,$(OUT)/obj/checked/%.o,$(wildcard runtime/*.c))
 
 all: $(OUT)/ggufc $(OUT)/libggufc_runtime.a
 
 # ---- building
 
 $(OUT)/ggufc: $(OUT)/obj/compiler/main.o $(OUT)/libggufc.a | $(OUT)/libggufc_runtime.a
-	$(CC) $(SANITIZE) -pthread -o $@ $^ $(LLVM_LIBS) -lm
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(SANITIZE) -pthread $(LDFLAGS) -o $@ $^ $(LLVM_LIBS) -lm
 
 $(OUT)/libggufc.a: $(compiler_obj)
-	rm -f $@ && $(AR) rcs $@ $^
-
 $(OUT)/libggufc_runtime.a: $(runtime_obj)
-	rm -f $@ && $(AR) rcs $@ $^
+ifneq ($(SANITIZE),)
+$(checked_runtime): $(checked_obj)
+endif
+
+%.a:
+	$(call say,AR,$@)
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(OUT)/obj/compiler/%.o: compiler/%.c Makefile
+	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LLVM_CPPFLAGS) -DGGUFC_VERSION='"$(VERSION)"' -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) $(LLVM_CPPFLAGS) -DGGUFC_VERSION='"$(VERSION)"' -c -o $@ $<
 
 # The runtime ends up in every executable: sections let the linker drop what one does not use.
 $(OUT)/obj/runtime/%.o: runtime/%.c Makefile
+	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -ffunction-sections -fdata-sections -c -o $@ $<
+	$(Q)$(CC) $(PLAIN_CFLAGS) -ffunction-sections -fdata-sections -c -o $@ $<
 
 # The part that evaluates the graph knows no libc.
-$(OUT)/obj/runtime/eval.o: ALL_CFLAGS += -ffreestanding
+$(OUT)/obj/runtime/eval.o: PLAIN_CFLAGS += -ffreestanding
+
+$(OUT)/obj/checked/runtime/%.o: runtime/%.c Makefile
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(OUT)/gen/arch_builtin.c: templates/arch/builtin.sh $(wildcard templates/arch/*.arch)
 	@mkdir -p $(@D)
-	sh $^ >$@.tmp && mv $@.tmp $@
+	$(Q)sh $^ >$@.tmp && mv $@.tmp $@
 
 $(OUT)/gen/model_header.c: templates/model.h.in
 	@mkdir -p $(@D)
-	{ echo 'extern const char model_header_text[]; const char model_header_text[] ='; \
+	$(Q){ echo 'extern const char model_header_text[]; const char model_header_text[] ='; \
 	  sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/    "&\\n"/' $<; echo ';'; } >$@.tmp && mv $@.tmp $@
 
 $(OUT)/obj/gen/%.o: $(OUT)/gen/%.c
+	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Icompiler -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) -Icompiler -c -o $@ $<
 
-# ---- tests
+$(demo): $(demo_model) $(OUT)/ggufc $(OUT)/libggufc_runtime.a
+	$(call say,GGUFC,$@)
+	$(Q)$(OUT)/ggufc $< -o $@
 
-$(OUT)/tests/%: tests/%.c $(OUT)/libggufc.a $(OUT)/libggufc_runtime.a Makefile
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Icompiler -Iruntime -Itests -o $@ $(filter %.c %.a,$^) $(LLVM_LIBS) -lcmocka -lm
-
-$(OUT)/tools/%: tests/tools/%.c $(OUT)/libggufc.a Makefile
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Icompiler -o $@ $(filter %.c %.a,$^) -lm
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/ggufc \
+	           $(DESTDIR)$(PREFIX)/include/ggufc
+	install -m 755 $(OUT)/ggufc $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(OUT)/libggufc_runtime.a $(OUT)/libggufc.a $(DESTDIR)$(PREFIX)/lib/ggufc
+	install -m 644 include/ggufc/*.h $(DESTDIR)$(PREFIX)/include/ggufc
 
 clean:
 	rm -rf $(OUT)/*
 
-.PHONY: all demo test bench deps install lint asan fuzz clean
+# ---- demo and tests
+
+deps:
+	@OUT='$(OUT)' CC='$(CC)' sh tests/deps.sh '$(LLVM_CONFIG)'
+
+demo test bench: deps
+	@$(MAKE) $@-now
+
+demo-now: all
+	@sh tests/demo.sh $(OUT)/ggufc $(demo_model) $(demo)
+
+# T=NAME, or T="NAME NAME", runs tests/test_NAME.c only.
+chosen := $(if $(T),$(patsubst %,$(OUT)/tests/test_%,$(T)),$(tests))
+
+test-now: all tests $(demo)
+	@GGUFC=$(abspath $(OUT)/ggufc) GGUFC_TOOLS=$(abspath $(OUT)/tools) \
+	 GGUFC_DEMO_EXE=$(abspath $(demo)) sh tests/run_tests.sh $(OUT)/tests $(notdir $(chosen))
+
+tests: $(chosen) $(tools)
+
+$(OUT)/tests/%: tests/%.c $(OUT)/libggufc.a $(checked_runtime) Makefile
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -Icompiler -Iruntime -Itests $(LLVM_CPPFLAGS) $(LDFLAGS) -o $@ \
+	      $(filter %.c %.a,$^) $(LLVM_LIBS) -lcmocka -lm
+
+$(OUT)/tools/%: tests/tools/%.c $(OUT)/libggufc.a Makefile
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -Icompiler $(LDFLAGS) -o $@ $(filter %.c %.a,$^) -lm
+
+help:
+	@sed -n 's/^#: \?//p' Makefile
+
+.PHONY: all demo demo-now test test-now tests bench bench-now deps install lint asan fuzz valgrind clean help
 .SECONDARY:
+.DELETE_ON_ERROR:
 
 -include $(shell find $(OUT)/obj $(OUT)/tests $(OUT)/tools -name '*.d' 2>/dev/null)
