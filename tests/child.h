@@ -4,8 +4,8 @@
  *     assert_int_equal(c.exit_code, 0); … c.out, c.err …
  *     child_free(&c);
  *
- * Standard output and standard error go to unlinked temporary files, so that neither can fill up and
- * block; a setup may name other descriptors instead.
+ * Standard output and standard error go to unlinked temporary files, so that neither can fill up
+ * and block; a setup may name other descriptors instead.
  */
 #ifndef GGUFC_TESTS_CHILD_H
 #define GGUFC_TESTS_CHILD_H

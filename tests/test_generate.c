@@ -423,7 +423,7 @@ static void test_prompt_files(void **state) {
 /* ---- flags */
 
 typedef struct flags_case {
-    const char *arguments[6];
+    const char *arguments[7]; /* ends with NULL */
     const char *message; /* NULL: accepted */
 } flags_case;
 
@@ -465,7 +465,7 @@ static void test_flags(void **state) {
     (void)state;
     for (size_t i = 0; i < COUNT(flags_cases); i++) {
         const flags_case *c = &flags_cases[i];
-        char *argv[8] = { "program" };
+        char *argv[9] = { "program" };
         for (int k = 0; c->arguments[k]; k++) argv[k + 1] = (char *)c->arguments[k];
         cli_flags flags;
         ggufc_status status = cli_flags_parse(&flags, child_argc(argv), argv, &error);
@@ -506,7 +506,7 @@ static int fake_main(int argc, char **argv) {
 }
 
 typedef struct cli_case {
-    const char *arguments[8];
+    const char *arguments[9]; /* ends with NULL */
     int exit_code;
     const char *out, *err; /* all of one, part of the other; NULL: empty */
 } cli_case;
@@ -533,7 +533,7 @@ static void test_cli(void **state) {
     (void)state;
     for (size_t i = 0; i < COUNT(cli_cases); i++) {
         const cli_case *c = &cli_cases[i];
-        char *argv[10] = { "/some/where/fake" };
+        char *argv[11] = { "/some/where/fake" };
         for (int k = 0; c->arguments[k]; k++) argv[k + 1] = (char *)c->arguments[k];
         child run = child_run((child_setup){ .argv = argv, .function = fake_main });
         bool right = run.exit_code == c->exit_code && strcmp(run.out, c->out ? c->out : "") == 0 &&
