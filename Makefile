@@ -23,8 +23,10 @@ endif
 LLVM_CONFIG ?= llvm-config-$(LLVM_VERSION)
 CLANG       ?= clang-$(LLVM_VERSION)
 
-# As many jobs as there are processors, unless -j says how many.
-ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+# As many jobs as there are processors, unless -j says how many: GNU make tells its makefiles only
+# since 4.4 whether it does.
+asked := $(filter -j% --jobs%,$(MAKEFLAGS) $(shell tr '\0' ' ' </proc/$$PPID/cmdline 2>/dev/null))
+ifeq ($(MAKELEVEL)$(asked),0)
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 MAKEFLAGS += --no-print-directory
@@ -131,7 +133,7 @@ clean:
 # ---- demo and tests
 
 deps:
-	@OUT='$(OUT)' CC='$(CC)' sh tests/deps.sh '$(LLVM_CONFIG)'
+	@OUT='$(OUT)' CC='$(CC)' sh tests/deps.sh '$(LLVM_CONFIG)' $(extras)
 
 demo test bench: deps
 	@$(MAKE) $@-now
@@ -146,6 +148,9 @@ test-now: all tests $(demo)
 	@GGUFC=$(abspath $(OUT)/ggufc) GGUFC_TOOLS=$(abspath $(OUT)/tools) \
 	 GGUFC_DEMO_EXE=$(abspath $(demo)) sh tests/run_tests.sh $(OUT)/tests $(notdir $(chosen))
 
+bench-now: all $(OUT)/tools/make_model $(OUT)/tools/measure
+	@sh tests/bench.sh $(OUT)
+
 tests: $(chosen) $(tools)
 
 $(OUT)/tests/%: tests/%.c $(OUT)/libggufc.a $(checked_runtime) Makefile
@@ -159,8 +164,90 @@ $(OUT)/tools/%: tests/tools/%.c $(OUT)/libggufc.a Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -Icompiler $(LDFLAGS) -o $@ $(filter %.c %.a,$^) -lm
 
+# ---- checks of the code
+
+sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+
+# A leak is an error. The demo, linked with the instrumented runtime, then says a few words itself.
+asan: deps
+	@ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	 $(MAKE) OUT=$(OUT)/asan SANITIZE='$(sanitizers) -fno-omit-frame-pointer' OPT='-O1 -g' T='$(T)' asan-now
+
+asan-now: test-now $(OUT)/cc $(checked_runtime)
+	@CC=$(OUT)/cc $(OUT)/ggufc $(demo_model) --runtime=$(checked_runtime) -o $(OUT)/storyteller-checked
+	$(OUT)/storyteller-checked -p "Once upon a time," -n 40 -s 1 -t 2
+	@$(OUT)/storyteller-checked --info >/dev/null
+
+# What ggufc links with: the compiler, told to bring the sanitizers.
+$(OUT)/cc: Makefile
+	@mkdir -p $(@D)
+	@{ echo '#!/bin/sh'; echo 'exec $(CC) $(SANITIZE) "$$@"'; } >$@ && chmod +x $@
+
+# The compiler at work, and the executable with one thread and with two. Valgrind knows no AVX-512.
+VALGRIND     := valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
+VALGRIND_CPU ?= $(if $(filter x86_64,$(shell uname -m)),x86-64-v3,generic)
+
+valgrind: extras = valgrind
+valgrind: deps
+	@$(MAKE) valgrind-now
+
+valgrind-now: all
+	$(VALGRIND) $(OUT)/ggufc $(demo_model) --cpu=$(VALGRIND_CPU) -o $(OUT)/storyteller-valgrind
+	$(VALGRIND) $(OUT)/storyteller-valgrind -p "Once upon a time," -n 40 -s 1 -t 1
+	$(VALGRIND) $(OUT)/storyteller-valgrind -p "Once upon a time," -n 40 -s 1 -t 2
+	$(VALGRIND) $(OUT)/storyteller-valgrind --info >/dev/null
+
+# F=NAME runs tests/fuzz_NAME.c only; what breaks it is left in out/fuzz/.
+FUZZ_SECONDS ?= 600
+F            ?= $(patsubst tests/fuzz_%.c,%,$(wildcard tests/fuzz_*.c))
+
+fuzz: extras = clang
+fuzz: deps
+	@$(MAKE) $(OUT)/tools/broken_gguf
+	@$(MAKE) OUT=$(OUT)/fuzz CC='$(CLANG)' OPT='-O1 -g' WERROR= \
+	         SANITIZE='$(sanitizers) -fsanitize=fuzzer-no-link' fuzzers
+	@for f in $(F); do sh tests/fuzz.sh $(OUT) $$f $(FUZZ_SECONDS) || exit 1; done
+
+fuzzers: $(F:%=$(OUT)/fuzz_%)
+
+$(OUT)/fuzz_%: tests/fuzz_%.c $(OUT)/libggufc.a Makefile
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -Icompiler -Itests -o $@ $(filter %.c %.a,$^) $(LLVM_LIBS) -lm
+
+# All that clang has to say of the C, but for what is a matter of taste, contradicts C11, or belongs
+# to the other compiler; and shellcheck of the scripts.
+LINT := -fsyntax-only -Weverything -Werror $(addprefix -Wno-,unsafe-buffer-usage padded \
+        declaration-after-statement pre-c11-compat double-promotion float-equal switch-default \
+        switch-enum cast-align cast-qual sign-conversion disabled-macro-expansion format \
+        format-nonliteral comma reserved-identifier bad-function-cast atomic-implicit-seq-cst)
+
+lint: extras = clang shellcheck
+lint: deps
+	@$(MAKE) lint-now
+
+lint-now: $(OUT)/gen/arch_builtin.c
+	$(CLANG) -std=c11 -D_GNU_SOURCE -Iinclude -Icompiler -Iruntime -Itests $(LLVM_CPPFLAGS) \
+	    -DGGUFC_VERSION='"$(VERSION)"' $(LINT) \
+	    $(wildcard compiler/*.c runtime/*.c tests/*.c tests/tools/*.c)
+	shellcheck --exclude=SC1087 tests/*.sh templates/arch/*.sh .ci/run
+
+#: make demo       install what is missing, build, compile the demo model, tell a story
+#: make test       the same set-up, then every test; T=NAME for tests/test_NAME.c only
+#: make all        build only: out/ggufc, out/libggufc_runtime.a
+#: make install    to PREFIX=/usr/local, below DESTDIR
+#: make bench      speed, size and memory; LLAMA_BENCH=FILE adds llama.cpp's, BENCH_QUICK=1 is short
+#: make asan       the tests under AddressSanitizer and UBSan; T=NAME as above
+#: make valgrind   the compiler and the demo under valgrind
+#: make fuzz       what reads files, against libFuzzer, for FUZZ_SECONDS=600 each; F=NAME for one
+#: make lint       clang's warnings, shellcheck
+#: make deps       install what is missing (apt-get) and do nothing else
+#: make clean      remove what is in out/
+#:
+#: LLVM_VERSION=N  another LLVM than 19         CC=…, CFLAGS=…, OPT="-O2 -g"   how C is compiled
+#: OUT=FOLDER      build elsewhere than in out/ WERROR=                        let warnings pass
+#: V=1             show the commands            -jN                            N jobs at a time
 help:
-	@sed -n 's/^#: \?//p' Makefile
+	@sed -n 's/^#: \{0,1\}//p' Makefile
 
 .PHONY: all demo demo-now test test-now tests bench bench-now deps install lint asan fuzz valgrind clean help
 .SECONDARY:
