@@ -168,6 +168,28 @@ val emit_pick(emit *e, val a, val b, uint32_t first, uint32_t step, uint32_t n) 
     return shuffle(e, a, b, from, n);
 }
 
+val emit_pick_groups(emit *e, val a, val b, uint32_t first, uint32_t group) {
+    uint32_t from[MAX_PICK], n = emit_length(a), half = group / 2;
+    for (uint32_t i = 0; i < n; i++) from[i] = i / half * group + first + i % half;
+    return shuffle(e, a, b, from, n);
+}
+
+val emit_spread(emit *e, val v, uint32_t times) {
+    uint32_t from[MAX_PICK], n = emit_length(v) * times;
+    for (uint32_t i = 0; i < n; i++) from[i] = i / times;
+    return shuffle(e, v, NULL, from, n);
+}
+
+val emit_widen(emit *e, val v, uint32_t n) {
+    uint32_t from[MAX_PICK], length = emit_length(v);
+    if (n == length) return v;
+    if (length == 1)
+        return LLVMBuildInsertElement(e->builder, LLVMConstNull(emit_vector(LLVMTypeOf(v), n)), v,
+                                      emit_i32(e, 0), "");
+    for (uint32_t i = 0; i < n; i++) from[i] = i < length ? i : length;
+    return shuffle(e, v, LLVMConstNull(LLVMTypeOf(v)), from, n);
+}
+
 /* Two scalars as a vector. */
 static val pair(emit *e, val a, val b) {
     val v = LLVMGetPoison(emit_vector(LLVMTypeOf(a), 2));

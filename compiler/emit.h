@@ -91,10 +91,15 @@ val emit_pick(emit *e, val a, val b, uint32_t first, uint32_t step, uint32_t n);
 val emit_concat(emit *e, val a, val b);     /* of equal length */
 val emit_interleave(emit *e, val a, val b); /* a0 b0 a1 b1 … */
 uint32_t emit_length(val v);                /* 1 for a scalar */
+val emit_spread(emit *e, val v, uint32_t times); /* each element so many times: a a … b b … */
+val emit_widen(emit *e, val v, uint32_t n);      /* zeros after its elements */
+
+/* From each group of `group` elements of a, then of b, the half that begins at `first`. */
+val emit_pick_groups(emit *e, val a, val b, uint32_t first, uint32_t group);
 
 /* ---- loops: bottom-tested, at least one trip */
 
-#define EMIT_MAX_CARRIES 20
+#define EMIT_MAX_CARRIES 96
 
 typedef struct loop {
     LLVMBasicBlockRef before, body;
@@ -147,7 +152,11 @@ val emit_bf16_to_f32(emit *e, val bits);
 val emit_f32_to_bf16(emit *e, val v);
 val emit_sum(emit *e, val v);                       /* of a vector's elements, by halves */
 val emit_max_element(emit *e, val v);
-val emit_sum_each(emit *e, val *vectors, uint32_t n); /* n vectors of n → <n> of their sums */
+
+/* The sums of n vectors (n a power of two, at most their length) as <n x f32>, each in the order of
+   emit_sum. Overwrites `vectors`. */
+val emit_sum_each(emit *e, val *vectors, uint32_t n);
+
 val emit_abs(emit *e, val v);
 val emit_sqrt(emit *e, val v);
 val emit_exp(emit *e, val v);                       /* of f32s; error below 2 ulp; 0 < result */
@@ -168,10 +177,11 @@ val emit_rope_frequencies(emit *e, const op_params *p);
 
 /* ---- emit_dot.c */
 
-/* A function that multiplies a row of `k` weights with `n_tokens` activations: float (row, x) for
-   one, <n_tokens x float> (row, x, stride of x in bytes) for more. The sum's order is the same
-   for any n_tokens. */
-val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens);
+/* A function that multiplies a row of `k` weights with `n_tokens` activations, or `n_rows` rows that
+   follow one another with one: float (row, x), <n_rows x float> (row, x), or <n_tokens x float>
+   (row, x, stride of x in bytes). A sum's order is the same in all of them. */
+val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens,
+                      uint32_t n_rows);
 val emit_dot_call(emit *e, val function, val row, val x, val x_stride);
 
 /* `n` weights of a row from element `at` (i64) on, as f32: one whole block of a type that has

@@ -1,94 +1,112 @@
 /* A row of weights times a row of activations: where the time goes.
  *
  * A dot is a chain of equal steps: a step multiplies as many weights as its type's row below says,
- * and adds to one of DOT_ACCUMULATORS in turn. Decoding, a row's steps stand straight-line
- * (--unroll=full): all addresses are constants. For several tokens at once, a step's weights are
- * loaded and converted once and a loop runs over groups of steps. The order of additions is a
+ * and adds to one of a few accumulators in turn. Decoding, a row's steps stand straight-line
+ * (--unroll=full): all addresses are constants. Short rows are taken four at a call, one after
+ * another, so that their last sums are made together. For several tokens at once, a step's weights
+ * are loaded and converted once and a loop runs over groups of steps. The order of additions is a
  * function of k alone, so that a token's result does not depend on the batch it came in.
  */
 #include "emit.h"
 
 #include <stdio.h>
+#include <string.h>
 
-#define ACCUMULATORS  4
-#define MAX_TOKENS    4
-#define UNROLL_TOKENS 4 /* steps in the body of the loop for several tokens */
+#define MAX_SUMS         4  /* tokens or rows of one function */
+#define MAX_ACCUMULATORS 4  /* of one row and token */
+#define UNROLL_TOKENS    4  /* steps in the body of the loop for several tokens */
 
-/* One step in the middle of a dot: weights at `w`, step number `i` (i64) of the activations' rows.
-   `acc` are n_tokens sums to add to, each of the ISA's width. */
+/* A dot being written: of `n_tokens` activations with one row, or of one with each of some rows. */
 typedef struct dot {
-    emit           *e;
-    enum quant_type weight;
-    uint64_t        k;
-    uint32_t        n_tokens;
-    val             row, x[MAX_TOKENS];
+    emit             *e;
+    enum quant_type   weight;
+    uint64_t          k;
+    uint32_t          n_tokens;
+    val               row, x[MAX_SUMS];
     activation_layout layout;
 } dot;
 
+/* How a type of weights is multiplied. `step` adds the products of `length` weights, from element
+   `at` (i64) of the row on, to one accumulator for each token, acc[0 … n_tokens - 1]. */
 typedef struct dot_kind {
     enum quant_type weight;
-    uint32_t (*length)(const isa *target);   /* weights a step */
-    uint32_t (*width)(const isa *target);    /* f32 values in an accumulator */
-    void (*step)(const dot *d, val i, uint32_t length, val *acc);
+    uint32_t        n_accumulators; /* enough to hide the latency of an addition */
+    uint32_t (*length)(const isa *target);
+    uint32_t (*width)(uint32_t length); /* f32 values in the accumulator for a step of that length */
+    void (*step)(const dot *d, val at, uint32_t length, val *acc);
 } dot_kind;
 
-/* Q8_0, "d, 32 × i8" (34 bytes): the products are summed as integers, eight lanes of four, and
-   scaled by both blocks' scales. */
-static void step_q8_0(const dot *d, val i, uint32_t length, val *acc) {
+/* The scales of the `n` (1 or 2) blocks at `block`, times those of the activations, eight lanes
+   for each block. Two are joined as integers: that keeps the vector units free. */
+static val scales_q8_0(const dot *d, val block, uint32_t n, val x_scales) {
     emit *e = d->e;
-    (void)length;
-    val block = emit_at(e, d->row, emit_mul_const(e, i, 34));
-    val bits = emit_load(e, e->i16, block, 2);
-    val scale = emit_half_to_f32(e, emit_splat(e, bits, 8));
-    val w = emit_load(e, emit_vector(e->i8, 32), emit_at_const(e, block, 2), 2);
-    val block_at = emit_mul_const(e, i, 32), scale_at = emit_mul_const(e, i, 4);
+    val   bits = emit_load(e, e->i16, block, 2);
+    if (n == 1) {
+        val x = emit_splat(e, emit_load(e, e->f32, x_scales, 4), 8);
+        return emit_fmul(e, emit_half_to_f32(e, emit_splat(e, bits, 8)), x);
+    }
+    val second = emit_load(e, e->i16, emit_at_const(e, block, 34), 2);
+    val joined = LLVMBuildShl(e->builder, emit_cast(e, LLVMZExt, second, e->i32), emit_i32(e, 16), "");
+    joined = LLVMBuildOr(e->builder, emit_cast(e, LLVMZExt, bits, e->i32), joined, "");
+    val w = emit_half_to_f32(e, LLVMBuildBitCast(e->builder, joined, emit_vector(e->i16, 2), ""));
+    val both = emit_fmul(e, w, emit_load(e, LLVMTypeOf(w), x_scales, 4));
+    return emit_spread(e, both, 8);
+}
+
+/* Q8_0, "f16 scale, 32 × i8" (34 bytes), one or two blocks: products are summed as integers, four
+   neighbours a lane, and scaled by both sides' scales. */
+static void step_q8_0(const dot *d, val at, uint32_t length, val *acc) {
+    emit    *e = d->e;
+    uint32_t n = length / 32;
+    val number = LLVMBuildLShr(e->builder, at, emit_i64(e, 5), "");
+    val block = emit_at(e, d->row, emit_mul_const(e, number, 34));
+    type quants = emit_vector(e->i8, 32);
+    val w = emit_load(e, quants, emit_at_const(e, block, 2), 2);
+    if (n == 2) w = emit_concat(e, w, emit_load(e, quants, emit_at_const(e, block, 36), 2));
     for (uint32_t t = 0; t < d->n_tokens; t++) {
-        val x = emit_load(e, emit_vector(e->i8, 32), emit_at(e, d->x[t], block_at), 32);
-        val sum = LLVMConstNull(emit_vector(e->i32, 8));
+        val x = emit_load(e, LLVMTypeOf(w), emit_at(e, d->x[t], at), 32);
+        val sum = LLVMConstNull(emit_vector(e->i32, length / 4));
+        val corrections = emit_at_const(e, d->x[t], d->layout.corrections);
         if (e->isa->unsigned_weights)
-            sum = emit_load(e, LLVMTypeOf(sum),
-                            emit_at(e, emit_at_const(e, d->x[t], d->layout.corrections), block_at),
-                            32);
-        val products = emit_cast(e, LLVMSIToFP, e->isa->dot32(e, w, x, sum), e->f32);
-        val x_scale = emit_load(e, e->f32,
-                                emit_at(e, emit_at_const(e, d->x[t], d->layout.scales), scale_at), 4);
-        val both = emit_fmul(e, scale, emit_splat(e, x_scale, 8));
-        acc[t] = emit_fma(e, products, both, acc[t]);
+            sum = emit_load(e, LLVMTypeOf(sum), emit_at(e, corrections, at), 32);
+        val products = emit_cast(e, LLVMSIToFP, e->isa->dot(e, w, x, sum), e->f32);
+        val x_scales = emit_at(e, emit_at_const(e, d->x[t], d->layout.scales),
+                               emit_mul_const(e, number, 4));
+        acc[t] = emit_fma(e, products, scales_q8_0(d, block, n, x_scales), acc[t]);
     }
 }
 
-/* F32, F16, BF16: `length` numbers, widened. Activations are held as f32 (emit_sink.c). */
-static void step_plain(const dot *d, val i, uint32_t length, val *acc) {
+/* F32, F16, BF16: widened. Activations are held as f32 (emit_sink.c). */
+static void step_plain(const dot *d, val at, uint32_t length, val *acc) {
     emit *e = d->e;
-    uint32_t step = e->isa->lanes;
-    val w = emit_load_f32(e, d->weight,
-                          emit_at(e, d->row, emit_mul_const(e, i, quant_row_bytes(d->weight, step))),
-                          length);
+    val w = emit_dequantize(e, d->weight, d->row, at, length);
     for (uint32_t t = 0; t < d->n_tokens; t++) {
-        val x = emit_load(e, LLVMTypeOf(w), emit_at(e, d->x[t], emit_mul_const(e, i, 4 * step)), 4);
+        val x = emit_load(e, LLVMTypeOf(w), emit_at(e, d->x[t], emit_mul_const(e, at, 4)), 4);
         acc[t] = emit_fma(e, w, x, acc[t]);
     }
 }
 
-static uint32_t block_of_32(const isa *target) {
-    (void)target;
-    return 32;
+static uint32_t length_dot(const isa *target) {
+    return target->dot_length;
 }
 
-static uint32_t eight(const isa *target) {
-    (void)target;
-    return 8;
-}
-
-static uint32_t lanes(const isa *target) {
+static uint32_t length_plain(const isa *target) {
     return target->lanes;
 }
 
+static uint32_t width_fourth(uint32_t length) {
+    return length / 4;
+}
+
+static uint32_t width_same(uint32_t length) {
+    return length;
+}
+
 static const dot_kind kinds[] = {
-    {.weight = QUANT_Q8_0, .length = block_of_32, .width = eight, .step = step_q8_0},
-    {.weight = QUANT_F16, .length = lanes, .width = lanes, .step = step_plain},
-    {.weight = QUANT_BF16, .length = lanes, .width = lanes, .step = step_plain},
-    {.weight = QUANT_F32, .length = lanes, .width = lanes, .step = step_plain},
+    {QUANT_Q8_0, 2, length_dot, width_fourth, step_q8_0},
+    {QUANT_F16, 4, length_plain, width_same, step_plain},
+    {QUANT_BF16, 4, length_plain, width_same, step_plain},
+    {QUANT_F32, 4, length_plain, width_same, step_plain},
 };
 
 static const dot_kind *find_kind(enum quant_type weight) {
@@ -97,82 +115,93 @@ static const dot_kind *find_kind(enum quant_type weight) {
     bug("type %d has no dot", weight);
 }
 
-/* Steps [at, at + count), each to the next accumulator: acc[a · n_tokens + t]. */
+/* `count` steps from element `first` on, to the accumulators in turn: acc[a · n_tokens + t]. */
 static void steps(const dot *d, const dot_kind *kind, val first, uint64_t count, val *acc) {
-    emit *e = d->e;
+    emit    *e = d->e;
+    uint32_t length = kind->length(e->isa);
     for (uint64_t s = 0; s < count; s++)
-        kind->step(d, emit_add(e, first, emit_i64(e, s)), kind->length(e->isa),
-                   acc + s % ACCUMULATORS * d->n_tokens);
+        kind->step(d, emit_add(e, first, emit_i64(e, s * length)), length,
+                   acc + s % kind->n_accumulators * d->n_tokens);
 }
 
 static void looped_steps(const dot *d, const dot_kind *kind, uint64_t trips, uint32_t unroll,
                          val *acc) {
-    emit *e = d->e;
-    uint32_t n = ACCUMULATORS * d->n_tokens;
-    val next[ACCUMULATORS * MAX_TOKENS];
-    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, trips * unroll), unroll);
+    emit    *e = d->e;
+    uint32_t n = kind->n_accumulators * d->n_tokens, length = kind->length(e->isa);
+    val      next[MAX_ACCUMULATORS * MAX_SUMS];
+    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, trips * unroll * length), unroll * length);
     for (uint32_t a = 0; a < n; a++) next[a] = emit_loop_carry(e, &l, acc[a]);
     steps(d, kind, l.i, unroll, next);
     emit_loop_end(e, &l, next);
     for (uint32_t a = 0; a < n; a++) acc[a] = next[a];
 }
 
-/* The last k % step values of a row of plain numbers, into the first accumulator's sum. */
+/* The last k % length weights, added to `sums`, which may be wider. */
 static void add_tail(const dot *d, const dot_kind *kind, val *sums) {
-    emit *e = d->e;
-    uint32_t step = kind->length(e->isa), rest = (uint32_t)(d->k % step);
+    emit    *e = d->e;
+    uint32_t length = kind->length(e->isa), rest = (uint32_t)(d->k % length);
     if (!rest) return;
-    val tail[MAX_TOKENS];
+    val tail[MAX_SUMS];
     for (uint32_t t = 0; t < d->n_tokens; t++)
-        tail[t] = LLVMConstNull(emit_vector(e->f32, rest));
-    kind->step(d, emit_i64(e, d->k / step), rest, tail);
-    for (uint32_t t = 0; t < d->n_tokens; t++) sums[t] = emit_fadd(e, sums[t], emit_sum(e, tail[t]));
+        tail[t] = LLVMConstNull(emit_vector(e->f32, kind->width(rest)));
+    kind->step(d, emit_i64(e, d->k - rest), rest, tail);
+    for (uint32_t t = 0; t < d->n_tokens; t++)
+        sums[t] = emit_fadd(e, sums[t], emit_widen(e, tail[t], emit_length(sums[t])));
 }
 
-static void emit_body(const dot *d, const dot_kind *kind, val *sums) {
-    emit *e = d->e;
-    uint32_t n = ACCUMULATORS * d->n_tokens;
-    uint64_t count = d->k / kind->length(e->isa);
-    val acc[ACCUMULATORS * MAX_TOKENS];
-    for (uint32_t a = 0; a < n; a++) acc[a] = LLVMConstNull(emit_vector(e->f32, kind->width(e->isa)));
-
-    uint32_t unroll = d->n_tokens > 1 ? UNROLL_TOKENS : e->options.unroll;
+/* The accumulators' sums, one vector for each token. */
+static void emit_body(const dot *d, const dot_kind *kind, uint32_t unroll, val *sums) {
+    emit    *e = d->e;
+    uint32_t length = kind->length(e->isa), n = kind->n_accumulators;
+    uint64_t count = d->k / length;
+    val      acc[MAX_ACCUMULATORS * MAX_SUMS];
+    for (uint32_t a = 0; a < n * d->n_tokens; a++)
+        acc[a] = LLVMConstNull(emit_vector(e->f32, kind->width(length)));
     uint64_t trips = unroll && count > unroll ? count / unroll : 0;
     if (trips) looped_steps(d, kind, trips, unroll, acc);
-    steps(d, kind, emit_i64(e, trips * unroll), count - trips * unroll, acc);
-
-    for (uint32_t t = 0; t < d->n_tokens; t++) {
-        val low = emit_fadd(e, acc[t], acc[d->n_tokens + t]);
-        val high = emit_fadd(e, acc[2 * d->n_tokens + t], acc[3 * d->n_tokens + t]);
-        sums[t] = emit_sum(e, emit_fadd(e, low, high));
-    }
+    steps(d, kind, emit_i64(e, trips * unroll * length), count - trips * unroll, acc);
+    for (uint32_t left = n; left > 1; left /= 2)
+        for (uint32_t a = 0; a < left / 2 * d->n_tokens; a++)
+            acc[a] = emit_fadd(e, acc[a], acc[left / 2 * d->n_tokens + a]);
+    for (uint32_t t = 0; t < d->n_tokens; t++) sums[t] = acc[t];
     add_tail(d, kind, sums);
 }
 
-static val vector_of(emit *e, const val *scalars, uint32_t n) {
-    val v = LLVMGetPoison(emit_vector(e->f32, n));
-    for (uint32_t i = 0; i < n; i++)
-        v = LLVMBuildInsertElement(e->builder, v, scalars[i], emit_i32(e, i), "");
-    return v;
+/* Steps in the body of the loop over a row; 0: all of them, without a loop. */
+static uint32_t steps_unrolled(const emit *e, const dot_kind *kind, uint32_t n_tokens) {
+    if (n_tokens > 1) return UNROLL_TOKENS;
+    uint32_t blocks = kind->length(e->isa) / quant_find(kind->weight)->block_len;
+    return kind->weight == QUANT_Q8_0 ? e->options.unroll / blocks : e->options.unroll;
 }
 
-val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens) {
+static void emit_rows(dot *d, const dot_kind *kind, uint32_t n_rows, val *sums) {
+    val first = d->row;
+    for (uint32_t r = 0; r < n_rows; r++) {
+        d->row = emit_at_const(d->e, first, r * quant_row_bytes(d->weight, d->k));
+        emit_body(d, kind, steps_unrolled(d->e, kind, d->n_tokens), sums + r);
+    }
+}
+
+val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens,
+                      uint32_t n_rows) {
     val outer = e->fn;
     LLVMBasicBlockRef here = outer ? LLVMGetInsertBlock(e->builder) : NULL;
-    char name[64];
+    uint32_t n = n_tokens * n_rows;
+    char     name[64];
     snprintf(name, sizeof name, "dot_%s_k%llu_x%u", quant_find(weight)->name, (unsigned long long)k,
              n_tokens);
+    if (n_rows > 1) snprintf(name + strlen(name), sizeof name - strlen(name), "_r%u", n_rows);
+    if (n > MAX_SUMS || (n_tokens > 1 && n_rows > 1)) bug("%u tokens, %u rows", n_tokens, n_rows);
     type params[] = {e->ptr, e->ptr, e->i64};
-    if (n_tokens > MAX_TOKENS) bug("%u tokens at once", n_tokens);
-    if (emit_function_begin(e, name, emit_vector(e->f32, n_tokens), params, n_tokens == 1 ? 2 : 3)) {
+    if (emit_function_begin(e, name, emit_vector(e->f32, n), params, n_tokens == 1 ? 2 : 3)) {
         dot d = {.e = e, .weight = weight, .k = k, .n_tokens = n_tokens};
         d.layout = isa_activation_layout(e->isa, quant_find(weight)->activation, k);
         d.row = LLVMGetParam(e->fn, 0);
         for (uint32_t t = 0; t < n_tokens; t++)
             d.x[t] = t ? emit_at(e, d.x[t - 1], LLVMGetParam(e->fn, 2)) : LLVMGetParam(e->fn, 1);
-        val sums[MAX_TOKENS];
-        emit_body(&d, find_kind(weight), sums);
-        LLVMBuildRet(e->builder, n_tokens == 1 ? sums[0] : vector_of(e, sums, n_tokens));
+        val sums[MAX_SUMS];
+        emit_rows(&d, find_kind(weight), n_rows, sums);
+        LLVMBuildRet(e->builder, emit_sum_each(e, sums, n));
     }
     e->fn = outer;
     if (outer) LLVMPositionBuilderAtEnd(e->builder, here);
@@ -191,7 +220,8 @@ val emit_dequantize(emit *e, enum quant_type weight, val row, val at, uint32_t n
         return emit_load_f32(e, weight, emit_at(e, row, bytes), n);
     }
     if (n != 32) bug("part of a block");
-    val block = emit_at(e, row, emit_mul_const(e, LLVMBuildLShr(e->builder, at, emit_i64(e, 5), ""), 34));
+    val number = LLVMBuildLShr(e->builder, at, emit_i64(e, 5), "");
+    val block = emit_at(e, row, emit_mul_const(e, number, 34));
     val scale = emit_half_to_f32(e, emit_load(e, e->i16, block, 2));
     val w = emit_load(e, emit_vector(e->i8, 32), emit_at_const(e, block, 2), 2);
     return emit_fmul(e, emit_cast(e, LLVMSIToFP, w, e->f32), emit_splat(e, scale, 32));

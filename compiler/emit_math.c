@@ -129,13 +129,28 @@ val emit_max_element(emit *e, val v) {
     return n % 2 ? emit_fmax(e, most, emit_pick(e, v, NULL, n - 1, 1, 1)) : most;
 }
 
-/* Neighbours are added in pairs of vectors: log2 n rounds halve the number of vectors. */
+/* The lower half of v plus its upper half, until `n` are left. */
+static val fold_to(emit *e, val v, uint32_t n) {
+    while (emit_length(v) > n) {
+        uint32_t half = emit_length(v) / 2;
+        v = emit_fadd(e, emit_pick(e, v, NULL, 0, 1, half), emit_pick(e, v, NULL, half, 1, half));
+    }
+    return v;
+}
+
+/* a and b hold groups of `group` values: the sum of each group's halves, in order. */
+static val fold_groups(emit *e, val a, val b, uint32_t group) {
+    return emit_fadd(e, emit_pick_groups(e, a, b, 0, group),
+                     emit_pick_groups(e, a, b, group / 2, group));
+}
+
 val emit_sum_each(emit *e, val *vectors, uint32_t n) {
-    for (uint32_t left = n; left > 1; left /= 2)
-        for (uint32_t i = 0; i < left / 2; i++) {
-            val a = vectors[2 * i], b = vectors[2 * i + 1];
-            vectors[i] = emit_fadd(e, emit_pick(e, a, b, 0, 2, n), emit_pick(e, a, b, 1, 2, n));
-        }
+    for (uint32_t i = 0; i < n; i++) vectors[i] = fold_to(e, vectors[i], n);
+    if (n == 1) return vectors[0];
+    uint32_t group = n; /* how many values a vector still has of each sum */
+    for (uint32_t left = n; left > 1; left /= 2, group /= 2)
+        for (uint32_t i = 0; i < left / 2; i++)
+            vectors[i] = fold_groups(e, vectors[2 * i], vectors[2 * i + 1], group);
     return vectors[0];
 }
 

@@ -6,6 +6,9 @@
  */
 #include "emit.h"
 
+#define SHORT_ROW   1024
+#define ROWS_A_CALL 4
+
 typedef struct matmul {
     emit       *e;
     const op   *o;
@@ -75,20 +78,27 @@ static void epilogue(const matmul *m, val slot, val token, val first) {
 
 /* ---- dots */
 
+/* Rows at a call of a dot: short rows would spend much of their time on the last sum. */
+static uint32_t rows_a_call(const matmul *m, uint32_t n_tokens) {
+    return n_tokens == 1 && m->k <= SHORT_ROW && m->rows % ROWS_A_CALL == 0 ? ROWS_A_CALL : 1;
+}
+
 /* The rows of a group times tokens token … token + n - 1, into the buffers' slots 0 … n - 1. */
 static void dots(const matmul *m, val token, val first, uint32_t n) {
-    emit *e = m->e;
+    emit    *e = m->e;
+    uint32_t n_rows = rows_a_call(m, n);
     val   from = emit_input_token(e, m->o, m->o->in[m->n_weights], token);
     val   x = emit_at(e, emit_at(e, e->arena, m->x), emit_mul(e, from, m->x_stride));
-    loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, m->rows), 1);
+    loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, m->rows), n_rows);
     for (uint32_t w = 0; w < m->n_weights; w++) {
-        val dot = emit_dot_function(e, m->weight_type[w], m->k, n);
+        val dot = emit_dot_function(e, m->weight_type[w], m->k, n, n_rows);
         val row = emit_mul_const(e, emit_add(e, first, l.i), quant_row_bytes(m->weight_type[w], m->k));
         val sums = emit_dot_call(e, dot, emit_at(e, emit_at(e, e->weights, m->weight[w]), row), x,
                                  m->x_stride);
-        for (uint32_t t = 0; t < n; t++)
-            emit_store(e, emit_pick(e, sums, NULL, t, 1, 1),
-                       emit_at(e, group(m, w, emit_i64(e, t)), emit_mul_const(e, l.i, 4)), 4);
+        val at = emit_at(e, m->buffer[w], emit_mul_const(e, l.i, 4));
+        if (n == 1) emit_store(e, sums, at, 4);
+        for (uint32_t t = 0; n > 1 && t < n; t++)
+            emit_store(e, emit_pick(e, sums, NULL, t, 1, 1), emit_at_const(e, at, 4ull * t * m->rows), 4);
     }
     emit_loop_end(e, &l, NULL);
 }

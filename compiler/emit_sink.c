@@ -50,7 +50,7 @@ static void quantize_block(emit *e, val row, activation_layout layout, val at, v
     emit_store(e, q, emit_at(e, row, at), BLOCK);
     if (e->isa->unsigned_weights) {
         val none = LLVMConstNull(emit_vector(e->i32, 8));
-        val excess = e->isa->dot32(e, LLVMConstNull(LLVMTypeOf(q)), q, none); /* 128 · Σ q */
+        val excess = e->isa->dot(e, LLVMConstNull(LLVMTypeOf(q)), q, none); /* 128 · Σ q */
         emit_store(e, LLVMBuildNeg(e->builder, excess, ""),
                    emit_at(e, emit_at_const(e, row, layout.corrections), at), BLOCK);
     }

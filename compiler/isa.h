@@ -25,15 +25,18 @@ typedef struct isa {
     const char *arch;      /* as a triple begins: "x86_64"; NULL: any */
     const char *features;  /* all that must be there, space-separated LLVM names */
     uint32_t    lanes;     /* f32 values in a vector */
+    uint32_t    registers; /* vector registers */
     uint32_t    tokens;    /* of a prompt, taken at a time: their sums fit the registers; 2^n */
     bool        native_f16;       /* LLVM converts f16 without calling a library */
     bool        unsigned_weights; /* the dot takes w + 128: the excess is in `corrections` */
 
-    /* Adds the products of 32 weights and 32 activations, four neighbours a lane, to <8 x i32>
-       `sum`. Where unsigned_weights, sum must hold -128 · Σ activations of each lane. */
-    struct LLVMOpaqueValue *(*dot32)(struct emit *e, struct LLVMOpaqueValue *weights,
-                                     struct LLVMOpaqueValue *activations,
-                                     struct LLVMOpaqueValue *sum);
+    uint32_t    dot_length;       /* weights the dot likes to take: 32 or 64 */
+
+    /* Adds the products of 32 or dot_length weights and activations, four neighbours a lane, to the
+       i32 lanes of `sum`. Where unsigned_weights, those must begin with -128 · Σ activations. */
+    struct LLVMOpaqueValue *(*dot)(struct emit *e, struct LLVMOpaqueValue *weights,
+                                   struct LLVMOpaqueValue *activations,
+                                   struct LLVMOpaqueValue *sum);
 } isa;
 
 /* All rows, best first; the last is generic. */

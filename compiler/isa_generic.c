@@ -4,7 +4,7 @@
 #include "isa_rows.h"
 
 /* Every product of two i8 fits an i16; four neighbours are then added as i32. */
-static val generic_dot32(emit *e, val weights, val activations, val sum) {
+static val generic_dot(emit *e, val weights, val activations, val sum) {
     val w = emit_cast(e, LLVMSExt, weights, e->i16), x = emit_cast(e, LLVMSExt, activations, e->i16);
     val products = emit_cast(e, LLVMSExt, emit_mul(e, w, x), e->i32);
     for (uint32_t i = 0; i < 4; i++)
@@ -15,6 +15,8 @@ static val generic_dot32(emit *e, val weights, val activations, val sum) {
 const isa isa_generic = {
     .name = "generic",
     .lanes = 4,
+    .registers = 16,
     .tokens = 2,
-    .dot32 = generic_dot32,
+    .dot_length = 32,
+    .dot = generic_dot,
 };

@@ -4,20 +4,22 @@
 
 /* vpdpbusd multiplies unsigned by signed bytes: w xor 0x80 is w + 128 as an unsigned byte, and the
    sum begins with -128 · Σ x. */
-static val vnni_dot32(emit *e, val weights, val activations, val sum) {
-    type lanes = emit_vector(e->i32, 8);
-    val  sign = emit_splat(e, LLVMConstInt(e->i8, 0x80, false), 32);
-    val  args[] = {
+static val vnni_dot(emit *e, val weights, val activations, val sum) {
+    uint32_t n = emit_length(weights);
+    type     lanes = emit_vector(e->i32, n / 4);
+    val      sign = emit_splat(e, LLVMConstInt(e->i8, 0x80, false), n);
+    val args[] = {
         sum,
         LLVMBuildBitCast(e->builder, LLVMBuildXor(e->builder, weights, sign, ""), lanes, ""),
         LLVMBuildBitCast(e->builder, activations, lanes, ""),
     };
-    return emit_intrinsic(e, "llvm.x86.avx512.vpdpbusd.256", NULL, args, 3);
+    const char *name = n == 64 ? "llvm.x86.avx512.vpdpbusd.512" : "llvm.x86.avx512.vpdpbusd.256";
+    return emit_intrinsic(e, name, NULL, args, 3);
 }
 
 /* |w| · (x with w's sign): pairs of products are added in i16, which holds them as |x| <= 127 and
    |w| <= 128. */
-static val avx2_dot32(emit *e, val weights, val activations, val sum) {
+static val avx2_dot(emit *e, val weights, val activations, val sum) {
     val abs_args[] = {weights, LLVMConstInt(e->i1, 0, false)};
     val magnitude = emit_intrinsic(e, "llvm.abs", LLVMTypeOf(weights), abs_args, 2);
     val signed_args[] = {activations, weights};
@@ -33,10 +35,12 @@ const isa isa_avx512_vnni = {
     .arch = "x86_64",
     .features = "avx512f avx512bw avx512vl avx512dq avx512vnni fma f16c",
     .lanes = 16,
+    .registers = 32,
     .tokens = 4,
     .native_f16 = true,
     .unsigned_weights = true,
-    .dot32 = vnni_dot32,
+    .dot_length = 64,
+    .dot = vnni_dot,
 };
 
 const isa isa_avx_vnni = {
@@ -44,10 +48,12 @@ const isa isa_avx_vnni = {
     .arch = "x86_64",
     .features = "avx2 avxvnni fma f16c",
     .lanes = 8,
+    .registers = 16,
     .tokens = 2,
     .native_f16 = true,
     .unsigned_weights = true,
-    .dot32 = vnni_dot32,
+    .dot_length = 32,
+    .dot = vnni_dot,
 };
 
 const isa isa_avx2 = {
@@ -55,7 +61,9 @@ const isa isa_avx2 = {
     .arch = "x86_64",
     .features = "avx2 fma f16c",
     .lanes = 8,
+    .registers = 16,
     .tokens = 2,
     .native_f16 = true,
-    .dot32 = avx2_dot32,
+    .dot_length = 32,
+    .dot = avx2_dot,
 };

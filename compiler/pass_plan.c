@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define ALIGN       64
+#define MAX_HEADS   8 /* of attention in a unit */
 #define MATMUL_ROWS 32 /* of a unit at most, unless it is a head; a multiple of every block length */
 
 /* When a value is made and last used, in stages: what runs between two barriers. */
@@ -34,14 +35,24 @@ static uint32_t matmul_rows(const op *o) {
     return rows;
 }
 
-static plan_call plan_op(const op *o) {
+/* Heads that share keys and values, as many as keep their queries and sums in registers. */
+static uint32_t attention_heads(const isa *target, const op *o) {
+    uint64_t d = o->params.head_dim, parts = (d + target->lanes - 1) / target->lanes;
+    uint32_t group = (uint32_t)(value_count(o->in[0]) / d / o->in[1]->ne[1]);
+    uint32_t heads = group < MAX_HEADS ? group : MAX_HEADS;
+    while (heads > 1 && (group % heads || heads * parts > target->registers / 4)) heads--;
+    return heads;
+}
+
+static plan_call plan_op(const isa *target, const op *o) {
     plan_call c = {.op = o, .units = 1, .per_token = true};
     if (o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL) {
         c.rows = matmul_rows(o);
         c.units = (uint32_t)(value_count(o->out) / c.rows);
         c.per_token = false;
     } else if (o->kind == OP_ATTENTION) {
-        c.units = (uint32_t)(value_count(o->in[0]) / o->params.head_dim);
+        c.rows = attention_heads(target, o);
+        c.units = (uint32_t)(value_count(o->in[0]) / o->params.head_dim / c.rows);
     }
     return c;
 }
@@ -91,7 +102,7 @@ static plan_call *plan_list(planner *pl, bool head, uint32_t *count) {
         const op *o = pl->g->ops[i];
         if (o->head != head) continue;
         if (n && reads_dirty(pl, o)) barrier(pl, &calls[n - 1]);
-        calls[n++] = plan_op(o);
+        calls[n++] = plan_op(pl->target, o);
         touch_all(pl, o);
     }
     if (n) barrier(pl, &calls[n - 1]);
@@ -185,7 +196,8 @@ static void print_calls(FILE *f, const char *title, const plan_call *calls, uint
         const op        *o = c->op;
         fprintf(f, "  stage %u  %-24s %-12s %6u units%s", stage, o->name, op_infos[o->kind].name,
                 c->units, c->per_token ? " a token" : "");
-        if (c->rows) fprintf(f, " of %u rows", c->rows);
+        if (c->rows)
+            fprintf(f, " of %u %s", c->rows, o->kind == OP_ATTENTION ? "heads" : "rows");
         if (!o->fused.drop_out)
             fprintf(f, "  %s at %llu", o->out->name, (unsigned long long)o->out->offset);
         if (o->fused.quantized)

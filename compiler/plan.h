@@ -17,10 +17,10 @@ typedef struct plan_options {
 } plan_options;
 
 /* One op's execution. A unit is what a thread computes at a time: `rows` rows of a matrix product
-   for all tokens, a head of attention for one token, or all of another op for one token. */
+   for all tokens, `rows` heads of attention for one token, or all of another op for one token. */
 typedef struct plan_call {
     const op *op;
-    uint32_t  rows;      /* of a unit, OP_MATMUL and OP_GLU_MATMUL */
+    uint32_t  rows;      /* of a unit; 0 where it is all of the op */
     uint32_t  units;     /* for one token where per_token */
     bool      per_token;
     bool      barrier;   /* after it, something reads what calls since the last barrier wrote */
