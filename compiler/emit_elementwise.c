@@ -207,6 +207,7 @@ static const char *kernel_name(emit *e, const op *o) {
         name = arena_printf(e->memory, "%s_%s%s%llu", name,
                             o->in[k]->kind == VALUE_WEIGHT ? "w" : "", quant_find(o->in[k]->type)->name,
                             (unsigned long long)o->in[k]->ne[0]);
+        if (emit_reads_body(o, o->in[k])) name = arena_printf(e->memory, "%s_one", name);
     }
     if (o->kind == OP_RMS_NORM) name = arena_printf(e->memory, "%s_eps%g", name, (double)o->params.eps);
     if (o->kind == OP_ROPE)

@@ -50,7 +50,9 @@ static val finish_part(const matmul *m, val slot, val token, val first, uint32_t
         v = emit_fadd(e, v, emit_load_f32(e, from, emit_at(e, emit_at(e, e->weights, m->bias), at), n));
     }
     if (m->residual)
-        v = emit_fadd(e, v, emit_load(e, t, at_row(m, m->residual, m->residual_stride, token, row), 4));
+        v = emit_fadd(e, v, emit_load(e, t, at_row(m, m->residual, m->residual_stride,
+                                                   emit_input_token(e, m->o, m->o->fused.residual,
+                                                                    token), row), 4));
     return v;
 }
 
@@ -140,7 +142,9 @@ static const char *kernel_name(emit *e, const op *o, uint32_t rows, bool prefill
     if (n_weights == 2) name = arena_printf(e->memory, "%s_%s", name, quant_find(o->in[1]->type)->name);
     if (o->fused.bias)
         name = arena_printf(e->memory, "%s_bias_%s", name, quant_find(o->fused.bias->type)->name);
-    if (o->fused.residual) name = arena_printf(e->memory, "%s_residual", name);
+    if (o->fused.residual)
+        name = arena_printf(e->memory, "%s_residual%s", name,
+                            emit_reads_body(o, o->fused.residual) ? "_one" : "");
     if (o->fused.rope)
         name = arena_printf(e->memory, "%s_rope%u%s", name, o->params.rope_dims,
                             o->params.rope_pairing == ROPE_HALVES ? "h" : "a");

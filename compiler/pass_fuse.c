@@ -75,7 +75,7 @@ static bool fuse_bias(graph *g, op *o) {
 }
 
 static bool fuse_residual(graph *g, op *o) {
-    if (o->kind != OP_MATMUL || o->fused.residual) return false;
+    if (o->kind != OP_MATMUL || o->fused.residual || o->fused.rope) return false;
     op *next = sole_reader(g, o->out);
     if (!next || next->kind != OP_ADD || next->head != o->head) return false;
     value *other = next->in[next->in[0] == o->out];
