@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_SUMS         4  /* tokens or rows of one function */
+#define MAX_SUMS         8  /* tokens or rows of one function */
 #define MAX_ACCUMULATORS 4  /* of one row and token */
 #define UNROLL_TOKENS    4  /* steps in the body of the loop for several tokens */
 
@@ -37,17 +37,19 @@ typedef struct dot_kind {
 } dot_kind;
 
 /* The scales of the `n` (1 or 2) blocks at `block`, times those of the activations, eight lanes
-   for each block. Two are joined as integers: that keeps the vector units free. */
+   for each block. Two (of a little-endian target) are joined as integers: that keeps the vector
+   units free. */
 static val scales_q8_0(const dot *d, val block, uint32_t n, val x_scales) {
     emit *e = d->e;
-    val   bits = emit_load(e, e->i16, block, 2);
     if (n == 1) {
+        val bits = emit_load(e, e->i16, block, 2);
         val x = emit_splat(e, emit_load(e, e->f32, x_scales, 4), 8);
         return emit_fmul(e, emit_half_to_f32(e, emit_splat(e, bits, 8)), x);
     }
-    val second = emit_load(e, e->i16, emit_at_const(e, block, 34), 2);
-    val joined = LLVMBuildShl(e->builder, emit_cast(e, LLVMZExt, second, e->i32), emit_i32(e, 16), "");
-    joined = LLVMBuildOr(e->builder, emit_cast(e, LLVMZExt, bits, e->i32), joined, "");
+    val first = emit_load(e, e->i32, block, 2); /* its scale is the lower half */
+    val second = emit_load(e, e->i32, emit_at_const(e, block, 32), 2); /* and the upper half here */
+    val joined = LLVMBuildOr(e->builder, LLVMBuildAnd(e->builder, first, emit_i32(e, 0xffff), ""),
+                             LLVMBuildAnd(e->builder, second, emit_i32(e, 0xffff0000), ""), "");
     val w = emit_half_to_f32(e, LLVMBuildBitCast(e->builder, joined, emit_vector(e->i16, 2), ""));
     val both = emit_fmul(e, w, emit_load(e, LLVMTypeOf(w), x_scales, 4));
     return emit_spread(e, both, 8);
