@@ -70,6 +70,11 @@ static inline int compiled_run(char *const *argv) {
 
 /* ---- compiling and loading */
 
+static inline void compiled_message(void *user, int level, const char *line) {
+    (void)user;
+    if (level == 2) fprintf(stderr, "%s\n", line);
+}
+
 /* Compiles `gguf` to `output`; `flags` as on the command line, separated by single spaces. */
 static inline void compiled_file(const char *gguf, const char *flags, const char *output) {
     char  words[1024];
@@ -79,17 +84,18 @@ static inline void compiled_file(const char *gguf, const char *flags, const char
     assert_true((size_t)snprintf(words, sizeof words, "%s", flags) < sizeof words);
     while (n < 32 && (argv[n] = strtok_r(rest, " ", &rest))) n++;
     if (options_parse(&options, n, argv) != OPTIONS_COMPILE) fail_msg("bad flags: %s", flags);
-    if (!ggufc_compile(&options, NULL, NULL)) fail_msg("%s was not compiled (%s)", gguf, flags);
+    if (!ggufc_compile(&options, compiled_message, NULL))
+        fail_msg("%s was not compiled (%s)", gguf, flags);
 }
 
 typedef struct compiled {
-    char  gguf[256], flags[256];
+    char  gguf[256], flags[640];
     void *library;
     const ggufc_model *model;
 } compiled;
 
 static inline void compiled_load(compiled *c, int number) {
-    char name[32], flags[300];
+    char name[32], flags[700];
     snprintf(name, sizeof name, "model%d.o", number);
     const char *object = compiled_path(name);
     snprintf(name, sizeof name, "model%d.so", number);

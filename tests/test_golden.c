@@ -234,8 +234,9 @@ static void update_logits_text(void) {
     FILE  *f = fopen(LOGITS_TEXT, "w");
     assert_non_null(f);
     assert_int_equal(truth.n_vocab, VOCAB);
-    fputs("# llama.cpp v0.5.0, CPU, F16 cache: the token at each position, and of the logits after\n"
-          "# it the best eight and some others, as id:logit. From UPDATE_GOLDEN=1 test_golden.\n", f);
+    fputs("# llama.cpp v0.5.0, CPU, F16 cache: the token at each position, and of the logits\n"
+          "# after it the best eight and some others, as id:logit. Written by test_golden with\n"
+          "# UPDATE_GOLDEN=1.\n", f);
     for (uint32_t i = 0; i < truth.n_tokens; i++)
         write_position(f, truth.tokens[i], truth.logits + (size_t)i * VOCAB);
     assert_int_equal(fclose(f), 0);
@@ -427,10 +428,10 @@ static void continue_greedily(const ggufc_model *m, const int32_t *prompt, uint3
                               uint32_t batch, int32_t *out, uint32_t n_out) {
     ggufc_session *s = compiled_session(m, DEMO, 2);
     for (uint32_t i = 0; i < n; i += batch)
-        assert_int_equal(ggufc_session_evaluate(s, prompt + i, least(batch, n - i), NULL), GGUFC_OK);
+        assert_int_equal(ggufc_session_evaluate(s, prompt + i, least(batch, n - i), NULL), 0);
     for (uint32_t i = 0; i < n_out; i++) {
         out[i] = (int32_t)compiled_argmax(ggufc_session_logits(s), m->n_vocab);
-        assert_int_equal(ggufc_session_evaluate(s, &out[i], 1, NULL), GGUFC_OK);
+        assert_int_equal(ggufc_session_evaluate(s, &out[i], 1, NULL), 0);
     }
     ggufc_session_close(s);
 }
