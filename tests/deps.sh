@@ -93,7 +93,9 @@ echo "  APT   $missing (a minute or two; log: $log)"
 as_root apt-get update || echo "  APT   the update failed, at least in part"
 
 if [ "$llvm_version" = 19 ] && ! have_llvm && ! available llvm-19-dev; then
-    for version in $newer; do
+    for version in $newer none; do
+        [ "$version" != none ] ||
+            fail "no llvm-19-dev nor a newer one among this system's packages; see apt.llvm.org"
         available "llvm-$version-dev" || continue
         echo "  APT   no LLVM 19 here, but LLVM $version"
         llvm_version=$version llvm_config=llvm-config-$version

@@ -12,8 +12,12 @@ shift
 limit=${TEST_SECONDS:-900}
 passed=0 failed=0 skipped=0
 
-# The tests of one kind in a log: cmocka ends each group with `[  PASSED  ] 16 test(s).`
-count() { sed -n "s/^\[  *$1 *\] \([0-9][0-9]*\) test(s).*/\1/p" "$2" | awk '{ n += $1 } END { print n + 0 }'; }
+# Adds up what a log tells of groups of tests: cmocka begins each with `[==========] Running 16
+# test(s).` and ends it with `[  PASSED  ] 16 test(s).`; newer ones put the group's name before.
+count() {
+    sed -n "s/^\[[ =]*$1\(.*: *\| *\)\([0-9][0-9]*\) test(s).*/\2/p" "$2" |
+        awk '{ n += $1 } END { print n + 0 }'
+}
 
 for program; do
     log=$folder/$program.log
@@ -22,7 +26,8 @@ for program; do
     status=$?
     ms=$((($(date +%s%N) - begin) / 1000000))
 
-    p=$(count PASSED "$log") f=$(count FAILED "$log") s=$(count SKIPPED "$log")
+    ran=$(count '\].*Running' "$log")
+    p=$(count 'PASSED *\]' "$log") f=$(count 'FAILED *\]' "$log") s=$(count 'SKIPPED *\]' "$log")
     why=
     if [ $status = 124 ]; then
         why="stopped after $limit seconds"
@@ -32,6 +37,8 @@ for program; do
         why="exit status $status"
     elif [ $status = 0 ] && [ $((p + f + s)) = 0 ]; then
         why="no test was run"
+    elif [ $status = 0 ] && [ "$ran" != $((p + f + s)) ]; then
+        why="$ran tests were run, $((p + f + s)) are told of"
     fi
     [ -z "$why" ] || f=$((f + 1))
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
