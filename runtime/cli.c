@@ -130,6 +130,7 @@ static ggufc_status open_session(const cli *c, ggufc_session **session, ggufc_er
         .weights_path = c->flags.model_path,
         .n_threads = c->flags.n_threads,
         .n_ctx = c->flags.n_ctx,
+        .pin_threads = 1,
     };
     ggufc_status status = ggufc_session_open(session, &wanted, error);
     if (status != GGUFC_OK || !c->flags.verbose) return status;

@@ -83,7 +83,7 @@ static ggufc_status session_make(ggufc_session *s, const ggufc_session_options *
                          model->arena_bytes + model->kv_bytes, strerror(errno));
 
     uint32_t n_threads = options->n_threads ? options->n_threads : threads_online();
-    s->team = threads_create(n_threads);
+    s->team = threads_create(n_threads, options->pin_threads);
     if (!s->team)
         return error_set(error, GGUFC_ERROR_MEMORY, "cannot start %u threads: %s", n_threads,
                          strerror(errno));

@@ -4,8 +4,14 @@
  * advances the epoch; the others watch the epoch, first spinning, then asleep on a condition
  * variable. Spinning costs nothing where each thread has a core and is the only way to meet within
  * a fraction of a microsecond. Where threads outnumber free cores it burns the time that the late
- * thread needs, so every thread has its own budget: halved when it had to sleep, doubled when the
- * spin was enough.
+ * thread needs. So a thread whose long spin was in vain spins only briefly at its next barriers:
+ * at one, then three, seven, … until a long spin is enough again. Without that second try a team
+ * that once fell asleep would stay so, each waking later than the other is willing to spin.
+ *
+ * Where other programs want the processors too, the system likes to wake a thread on the processor
+ * of the one that woke it; two threads that alternate on one processor look as busy as one, so
+ * nothing ever parts them. A team with as many threads as processors can be pinned, one to each,
+ * which was measured to be two to ten times faster then, and no slower on an idle machine.
  *
  * Starting a job is a barrier too: workers wait in one between jobs, and the caller, having written
  * the job down, arrives last. A job without a function ends the workers.
@@ -29,24 +35,27 @@
 
 enum {
     LINE_BYTES = 64,
-    SPIN_MIN_NS = 2000,
-    SPIN_MAX_NS = 50000,
-    SPIN_IDLE_NS = 50000,     /* between jobs: about what sampling a token and printing it take */
-    SPINS_PER_LOOK = 32,      /* tries between two looks at the clock */
-    STACK_BYTES = 1024 * 1024 /* of a worker; address space until it is touched */
+    SPIN_SHORT_NS = 2000,
+    SPIN_LONG_NS = 50000,      /* longer than it takes to wake up */
+    SPIN_SHORT_MOST = 63,      /* barriers in a row with a short spin */
+    SPINS_PER_LOOK = 32,       /* tries between two looks at the clock */
+    STACK_BYTES = 1024 * 1024, /* of a worker; address space until it is touched */
 };
 
 typedef struct member {
     alignas(LINE_BYTES) threads_team *team;
     pthread_t thread;
     uint32_t  index;
-    uint32_t  spin_ns;
+    uint32_t  failures;     /* 0, 1, 3, 7, …: more after each long spin in vain */
+    uint32_t  short_spins;  /* that many barriers until the next long one */
 } member;
 
 struct threads_team {
     uint32_t     n_threads;
     threads_job *job; /* written by the caller between two barriers */
     void        *arg;
+    bool         pinned;
+    cpu_set_t    allowed; /* where the caller may run when it is not pinned */
 
     alignas(LINE_BYTES) atomic_uint arrived;
     alignas(LINE_BYTES) atomic_uint epoch;
@@ -112,20 +121,28 @@ static bool team_arrive(threads_team *team, unsigned *epoch) {
     return before + 1 == team->n_threads;
 }
 
+/* Spins as long as it has paid of late; false when that was not long enough. */
+static bool member_spin(member *me, unsigned epoch) {
+    if (me->short_spins > 0) {
+        me->short_spins--;
+        return team_spin(me->team, epoch, SPIN_SHORT_NS);
+    }
+    bool met = team_spin(me->team, epoch, SPIN_LONG_NS);
+    if (met)
+        me->failures = 0;
+    else if (me->failures < SPIN_SHORT_MOST)
+        me->failures = me->failures * 2 + 1;
+    me->short_spins = me->failures;
+    return met;
+}
+
 void threads_barrier(threads_team *team, uint32_t thread) {
-    if (team->n_threads == 1) return;
     unsigned epoch;
-    if (team_arrive(team, &epoch)) {
+    if (team->n_threads == 1) return;
+    if (team_arrive(team, &epoch))
         team_release(team, epoch);
-        return;
-    }
-    uint32_t *budget = &team->members[thread].spin_ns;
-    if (team_spin(team, epoch, *budget)) {
-        if (*budget < SPIN_MAX_NS) *budget *= 2;
-        return;
-    }
-    if (*budget > SPIN_MIN_NS) *budget /= 2;
-    team_sleep(team, epoch);
+    else if (!member_spin(&team->members[thread], epoch))
+        team_sleep(team, epoch);
 }
 
 /* A barrier whose wait says nothing of how busy the machine is. */
@@ -133,7 +150,7 @@ static void team_wait_job(threads_team *team) {
     unsigned epoch;
     if (team_arrive(team, &epoch))
         team_release(team, epoch);
-    else if (!team_spin(team, epoch, SPIN_IDLE_NS))
+    else if (!team_spin(team, epoch, SPIN_LONG_NS))
         team_sleep(team, epoch);
 }
 
@@ -156,6 +173,47 @@ void threads_run(threads_team *team, threads_job *job, void *arg) {
     threads_barrier(team, 0);
 }
 
+/* ---- processors */
+
+static uint32_t online_count(void) {
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return (uint32_t)CPU_COUNT(&allowed);
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (uint32_t)n : 1;
+}
+
+uint32_t threads_online(void) {
+    uint32_t n = online_count();
+    return n < THREADS_MAX ? n : THREADS_MAX;
+}
+
+/* Only that processor which is the index-th of those allowed. */
+static cpu_set_t only_processor(const cpu_set_t *allowed, uint32_t index) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, allowed) && index-- == 0) CPU_SET(cpu, &one);
+    return one;
+}
+
+static bool team_can_pin(threads_team *team) {
+    return team->n_threads > 1 && sched_getaffinity(0, sizeof team->allowed, &team->allowed) == 0 &&
+           (uint32_t)CPU_COUNT(&team->allowed) == team->n_threads;
+}
+
+/* Where it fails the thread is merely not pinned. */
+static void pin_member(threads_team *team, pthread_t thread, uint32_t index) {
+    if (!team->pinned) return;
+    cpu_set_t one = only_processor(&team->allowed, index);
+    pthread_setaffinity_np(thread, sizeof one, &one);
+}
+
+static void unpin_caller(threads_team *team) {
+    if (team->pinned) pthread_setaffinity_np(pthread_self(), sizeof team->allowed, &team->allowed);
+}
+
+/* ---- creating and ending */
+
 /* Ends the `started` workers there are, arriving for those that could not be started. */
 static void team_end(threads_team *team, uint32_t started) {
     team->job = NULL;
@@ -164,6 +222,7 @@ static void team_end(threads_team *team, uint32_t started) {
     for (uint32_t i = 1; i <= started; i++) pthread_join(team->members[i].thread, NULL);
     pthread_cond_destroy(&team->wake);
     pthread_mutex_destroy(&team->mutex);
+    unpin_caller(team);
     free(team);
 }
 
@@ -183,7 +242,6 @@ static threads_team *team_allocate(uint32_t n_threads) {
     for (uint32_t i = 0; i < n_threads; i++) {
         team->members[i].team = team;
         team->members[i].index = i;
-        team->members[i].spin_ns = SPIN_MAX_NS;
     }
     return team;
 }
@@ -201,7 +259,7 @@ static uint32_t team_start(threads_team *team) {
         member *m = &team->members[started + 1];
         errno = pthread_create(&m->thread, &attributes, team_work, m);
         if (errno != 0) break;
-        started++;
+        pin_member(team, m->thread, ++started);
     }
     int failure = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -210,15 +268,19 @@ static uint32_t team_start(threads_team *team) {
     return started;
 }
 
-threads_team *threads_create(uint32_t n_threads) {
+threads_team *threads_create(uint32_t n_threads, bool pin) {
     if (n_threads < 1 || n_threads > THREADS_MAX) {
         errno = EINVAL;
         return NULL;
     }
     threads_team *team = team_allocate(n_threads);
     if (!team) return NULL;
+    team->pinned = pin && team_can_pin(team);
     uint32_t started = team_start(team);
-    if (started + 1 == n_threads) return team;
+    if (started + 1 == n_threads) {
+        pin_member(team, pthread_self(), 0);
+        return team;
+    }
     int failure = errno;
     team_end(team, started);
     errno = failure;
@@ -227,14 +289,4 @@ threads_team *threads_create(uint32_t n_threads) {
 
 uint32_t threads_count(const threads_team *team) {
     return team->n_threads;
-}
-
-uint32_t threads_online(void) {
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-#ifdef CPU_COUNT
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) n = CPU_COUNT(&allowed);
-#endif
-    if (n < 1) return 1;
-    return n < THREADS_MAX ? (uint32_t)n : THREADS_MAX;
 }

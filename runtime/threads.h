@@ -7,6 +7,7 @@
 #ifndef GGUFC_THREADS_H
 #define GGUFC_THREADS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { THREADS_MAX = 1024 };
@@ -17,8 +18,10 @@ typedef struct threads_team threads_team;
 typedef void threads_job(void *arg, uint32_t thread, uint32_t n_threads);
 
 /* Starts n_threads - 1 workers, 1 <= n_threads <= THREADS_MAX. NULL with errno set when that is not
-   possible; no thread is left behind. */
-threads_team *threads_create(uint32_t n_threads);
+   possible; no thread is left behind. With `pin`, and if this process may run on just n_threads
+   processors, each thread, the caller's too, keeps to one of them until threads_destroy, which the
+   same thread must call. */
+threads_team *threads_create(uint32_t n_threads, bool pin);
 
 /* Ends the workers and releases the team. NULL is allowed. Not from inside a job. */
 void threads_destroy(threads_team *team);

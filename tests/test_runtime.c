@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/resource.h>
@@ -140,7 +141,7 @@ static void test_threads_barrier(void **state) {
     (void)state;
     static const uint32_t sizes[] = { 1, 2, 3, 5, STRESS_THREADS };
     for (size_t i = 0; i < COUNT(sizes); i++) {
-        stress s = { .team = threads_create(sizes[i]), .rounds = STRESS_ROUNDS };
+        stress s = { .team = threads_create(sizes[i], false), .rounds = STRESS_ROUNDS };
         assert_non_null(s.team);
         assert_int_equal(threads_count(s.team), sizes[i]);
         threads_run(s.team, stress_job, &s);
@@ -158,7 +159,7 @@ static void count_job(void *arg, uint32_t thread, uint32_t n_threads) {
 static void test_threads_many_jobs(void **state) {
     (void)state;
     uint32_t counts[4] = { 0 };
-    threads_team *team = threads_create(4);
+    threads_team *team = threads_create(4, false);
     for (uint32_t i = 1; i <= 500; i++) {
         threads_run(team, count_job, counts);
         for (int t = 0; t < 4; t++) assert_int_equal(counts[t], i);
@@ -171,7 +172,7 @@ static void test_threads_come_and_go(void **state) {
     (void)state;
     for (int i = 0; i < 100; i++) {
         uint32_t counts[3] = { 0 };
-        threads_team *team = threads_create(3);
+        threads_team *team = threads_create(3, false);
         assert_non_null(team);
         if (i % 2) threads_run(team, count_job, counts);
         threads_destroy(team);
@@ -180,12 +181,34 @@ static void test_threads_come_and_go(void **state) {
     threads_destroy(NULL);
 }
 
+/* A pinned team works as any other, and its caller is free again when it is gone. */
+static void test_threads_pinned(void **state) {
+    (void)state;
+    cpu_set_t before, pinned, after;
+    sched_getaffinity(0, sizeof before, &before);
+    uint32_t n = threads_online() < STRESS_THREADS ? threads_online() : STRESS_THREADS;
+    stress s = { .team = threads_create(n, true), .rounds = STRESS_ROUNDS };
+    assert_non_null(s.team);
+    sched_getaffinity(0, sizeof pinned, &pinned);
+    if (n == threads_online()) assert_int_equal(CPU_COUNT(&pinned), 1);
+    threads_run(s.team, stress_job, &s);
+    assert_int_equal(s.wrong, 0);
+    threads_destroy(s.team);
+    sched_getaffinity(0, sizeof after, &after);
+    assert_true(CPU_EQUAL(&before, &after));
+
+    s.team = threads_create(n + 1, true); /* not one for each: nobody is pinned */
+    sched_getaffinity(0, sizeof pinned, &pinned);
+    assert_true(CPU_EQUAL(&before, &pinned));
+    threads_destroy(s.team);
+}
+
 static void test_threads_limits(void **state) {
     (void)state;
     errno = 0;
-    assert_null(threads_create(0));
+    assert_null(threads_create(0, false));
     assert_int_equal(errno, EINVAL);
-    assert_null(threads_create(THREADS_MAX + 1));
+    assert_null(threads_create(THREADS_MAX + 1, false));
     assert_in_range(threads_online(), 1, THREADS_MAX);
 }
 
@@ -197,8 +220,8 @@ static void test_threads_failure(void **state) {
     if (child == 0) {
         struct rlimit limit = { 64 << 20, 64 << 20 };
         setrlimit(RLIMIT_AS, &limit);
-        bool refused = threads_create(THREADS_MAX) == NULL && errno == EAGAIN;
-        threads_team *team = threads_create(2);
+        bool refused = threads_create(THREADS_MAX, false) == NULL && errno == EAGAIN;
+        threads_team *team = threads_create(2, false);
         threads_destroy(team);
         _exit(refused && team ? 0 : 1);
     }
@@ -560,6 +583,7 @@ int main(void) {
         cmocka_unit_test(test_threads_barrier),
         cmocka_unit_test(test_threads_many_jobs),
         cmocka_unit_test(test_threads_come_and_go),
+        cmocka_unit_test(test_threads_pinned),
         cmocka_unit_test(test_threads_limits),
         cmocka_unit_test(test_threads_failure),
         cmocka_unit_test(test_session_batches),

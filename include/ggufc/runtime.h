@@ -53,6 +53,11 @@ typedef struct ggufc_session_options {
 
     uint32_t n_threads; /* 0: as many as this process has processors */
     uint32_t n_ctx;     /* most positions, at most the model's; 0: the model's */
+
+    /* Not 0: when there are as many threads as processors, each keeps to one, that which opens the
+       session included until it closes it. Worth it where the program does nothing else and the
+       machine is shared. */
+    uint32_t pin_threads;
 } ggufc_session_options;
 
 typedef struct ggufc_session ggufc_session;
