@@ -1,10 +1,11 @@
 /* Attention of a few heads of one token: a unit. They read the same keys and values, which are
  * loaded and converted once for them (plan_call.rows of plan.h says how many heads).
  *
- * Positions are taken in blocks of as many as a vector has lanes. For each block: the scores
- * scale · q·k, masked to positions up to the token's own; the running maximum and sum of the
- * softmax (Milakov and Gimelshein 2018), so that nothing of the context's length is stored; and
- * the weighted sum of the values. Caches are [kv head][position][head_dim] f16.
+ * Positions are taken in chunks, so that nothing of the context's length is stored: first a chunk's
+ * scores scale · q·k, masked to positions up to the token's own, and their maximum; then what was
+ * summed before is scaled down to the new maximum (the running softmax of Milakov and Gimelshein
+ * 2018) and the chunk's weights and weighted values are added. Within a chunk, a step takes as many
+ * positions as a vector has lanes. Caches are [kv head][position][head_dim] f16.
  */
 #include "emit.h"
 
@@ -13,6 +14,7 @@
 #define MAX_HEADS 8
 #define MAX_PARTS 64 /* of all heads of a unit */
 #define MAX_LANES 16
+#define CHUNK     256 /* positions; a multiple of every ISA's lanes */
 
 typedef struct attention {
     emit     *e;
@@ -20,13 +22,15 @@ typedef struct attention {
     uint32_t  d, n_heads, n_kv, unit_heads;
     uint32_t  n_parts; /* vectors of a head: of `lanes` values, the last of what is left */
     val       q, q_stride, k, v;
+    val       scores; /* of a chunk: CHUNK f32 for each head of the unit */
     sink      to;
 } attention;
 
-/* What a head carries over the blocks of positions. */
+/* What a head carries from chunk to chunk. */
 typedef struct running {
     val q[MAX_PARTS], sum[MAX_PARTS];
-    val most, total; /* the maximum score; the sum of weights, a partial sum a lane */
+    val most, chunk_most; /* the maximum score */
+    val total;            /* the sum of weights, a partial sum a lane */
 } running;
 
 static uint32_t part_at(const attention *a, uint32_t p) {
@@ -79,21 +83,59 @@ static val visible(const attention *a, val first, val last) {
                          emit_splat(e, left, lanes), "");
 }
 
-/* Takes a block's scores into a head's running softmax; returns the positions' weights and scales
-   what was summed so far down to the new maximum. */
-static val emit_weights(const attention *a, running *head, val scores, val seen) {
+static val score_at(const attention *a, uint32_t head, val start, val position) {
+    emit *e = a->e;
+    val   at = emit_mul_const(e, emit_sub(e, position, start), 4);
+    return emit_at(e, emit_at_const(e, a->scores, 4ull * CHUNK * head), at);
+}
+
+/* Writes the scores of positions start … end - 1 and takes their maximum into the heads'. */
+static void score_chunk(const attention *a, running *heads, val k_head, val start, val end, val last) {
     emit    *e = a->e;
     uint32_t lanes = e->isa->lanes;
-    scores = LLVMBuildSelect(e->builder, seen, scores, emit_splat_f32(e, -INFINITY, lanes), "");
-    val most = emit_fmax(e, emit_max_element(e, scores), head->most);
-    val shrink = emit_exp(e, emit_fsub(e, head->most, most));
-    val weights = emit_exp(e, emit_fsub(e, scores, emit_splat(e, most, lanes)));
-    weights = LLVMBuildSelect(e->builder, seen, weights, LLVMConstNull(LLVMTypeOf(weights)), "");
+    val      least = emit_splat_f32(e, -INFINITY, lanes);
+    val      most[MAX_HEADS], scores[MAX_HEADS];
+    loop     l = emit_loop_begin(e, start, end, lanes);
+    for (uint32_t h = 0; h < a->unit_heads; h++) most[h] = emit_loop_carry(e, &l, least);
+    val seen = visible(a, l.i, last);
+    emit_scores(a, heads, k_head, l.i, scores);
+    for (uint32_t h = 0; h < a->unit_heads; h++) {
+        val s = LLVMBuildSelect(e->builder, seen, scores[h], least, "");
+        emit_store(e, s, score_at(a, h, start, l.i), 64);
+        most[h] = emit_fmax(e, s, most[h]);
+    }
+    emit_loop_end(e, &l, most);
+    for (uint32_t h = 0; h < a->unit_heads; h++) heads[h].chunk_most = emit_max_element(e, most[h]);
+}
+
+/* Scales what was summed so far down to the maximum that now includes the chunk. */
+static void rescale(const attention *a, running *head) {
+    emit *e = a->e;
+    val   most = emit_fmax(e, head->chunk_most, head->most);
+    val   shrink = emit_exp(e, emit_fsub(e, head->most, most));
     head->most = most;
-    head->total = emit_fma(e, head->total, emit_splat(e, shrink, lanes), weights);
+    head->total = emit_fmul(e, head->total, emit_splat(e, shrink, e->isa->lanes));
     for (uint32_t p = 0; p < a->n_parts; p++)
         head->sum[p] = emit_fmul(e, head->sum[p], emit_splat(e, shrink, part_length(a, p)));
-    return weights;
+}
+
+static void carry_in(const attention *a, loop *l, running *head) {
+    emit *e = a->e;
+    head->total = emit_loop_carry(e, l, head->total);
+    for (uint32_t p = 0; p < a->n_parts; p++) head->sum[p] = emit_loop_carry(e, l, head->sum[p]);
+}
+
+static uint32_t carry_out(const attention *a, const running *head, val *next) {
+    next[0] = head->total;
+    for (uint32_t p = 0; p < a->n_parts; p++) next[1 + p] = head->sum[p];
+    return 1 + a->n_parts;
+}
+
+/* The weights of `lanes` positions, from their scores. */
+static val emit_weights(const attention *a, const running *head, val scores, val seen) {
+    emit *e = a->e;
+    val   weights = emit_exp(e, emit_fsub(e, scores, emit_splat(e, head->most, e->isa->lanes)));
+    return LLVMBuildSelect(e->builder, seen, weights, LLVMConstNull(LLVMTypeOf(weights)), "");
 }
 
 static void add_values(const attention *a, running *heads, val v_head, val first, const val *weights) {
@@ -109,35 +151,45 @@ static void add_values(const attention *a, running *heads, val v_head, val first
     }
 }
 
-static void carry_in(const attention *a, loop *l, running *head) {
-    emit *e = a->e;
-    head->most = emit_loop_carry(e, l, emit_f32(e, -INFINITY));
-    head->total = emit_loop_carry(e, l, LLVMConstNull(emit_vector(e->f32, e->isa->lanes)));
-    for (uint32_t p = 0; p < a->n_parts; p++)
-        head->sum[p] = emit_loop_carry(e, l, LLVMConstNull(emit_vector(e->f32, part_length(a, p))));
-}
-
-static uint32_t carry_out(const attention *a, const running *head, val *next) {
-    next[0] = head->most;
-    next[1] = head->total;
-    for (uint32_t p = 0; p < a->n_parts; p++) next[2 + p] = head->sum[p];
-    return 2 + a->n_parts;
+static void sum_chunk(const attention *a, running *heads, val v_head, val start, val end, val last) {
+    emit    *e = a->e;
+    val      next[EMIT_MAX_CARRIES], weights[MAX_HEADS];
+    uint32_t n = 0;
+    loop     l = emit_loop_begin(e, start, end, e->isa->lanes);
+    for (uint32_t h = 0; h < a->unit_heads; h++) carry_in(a, &l, &heads[h]);
+    val seen = visible(a, l.i, last);
+    for (uint32_t h = 0; h < a->unit_heads; h++) {
+        type t = LLVMTypeOf(heads[h].total);
+        weights[h] = emit_weights(a, &heads[h], emit_load(e, t, score_at(a, h, start, l.i), 64), seen);
+        heads[h].total = emit_fadd(e, heads[h].total, weights[h]);
+    }
+    add_values(a, heads, v_head, l.i, weights);
+    for (uint32_t h = 0; h < a->unit_heads; h++) n += carry_out(a, &heads[h], next + n);
+    emit_loop_end(e, &l, next);
 }
 
 /* Positions 0 … last, for all heads of the unit. */
 static void attend(const attention *a, running *heads, val k_head, val v_head, val last) {
-    emit *e = a->e;
-    val   next[EMIT_MAX_CARRIES], scores[MAX_HEADS], weights[MAX_HEADS];
-    loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_add(e, last, emit_i64(e, 1)), e->isa->lanes);
-    for (uint32_t h = 0; h < a->unit_heads; h++) carry_in(a, &l, &heads[h]);
-    val seen = visible(a, l.i, last);
-    emit_scores(a, heads, k_head, l.i, scores);
-    for (uint32_t h = 0; h < a->unit_heads; h++)
-        weights[h] = emit_weights(a, &heads[h], scores[h], seen);
-    add_values(a, heads, v_head, l.i, weights);
+    emit    *e = a->e;
+    val      next[EMIT_MAX_CARRIES];
     uint32_t n = 0;
-    for (uint32_t h = 0; h < a->unit_heads; h++) n += carry_out(a, &heads[h], next + n);
-    emit_loop_end(e, &l, next);
+    val      end = emit_add(e, last, emit_i64(e, 1));
+    loop     chunk = emit_loop_begin(e, emit_i64(e, 0), end, CHUNK);
+    for (uint32_t h = 0; h < a->unit_heads; h++) {
+        heads[h].most = emit_loop_carry(e, &chunk, emit_f32(e, -INFINITY));
+        carry_in(a, &chunk, &heads[h]);
+    }
+    val full = emit_add(e, chunk.i, emit_i64(e, CHUNK));
+    val more = LLVMBuildICmp(e->builder, LLVMIntULT, full, end, "");
+    val chunk_end = LLVMBuildSelect(e->builder, more, full, end, "");
+    score_chunk(a, heads, k_head, chunk.i, chunk_end, last);
+    for (uint32_t h = 0; h < a->unit_heads; h++) rescale(a, &heads[h]);
+    sum_chunk(a, heads, v_head, chunk.i, chunk_end, last);
+    for (uint32_t h = 0; h < a->unit_heads; h++) {
+        next[n++] = heads[h].most;
+        n += carry_out(a, &heads[h], next + n);
+    }
+    emit_loop_end(e, &chunk, next);
 }
 
 /* The sums divided by the weights' total, to memory and from there to the sinks in their width. */
@@ -168,10 +220,14 @@ static void emit_unit(const attention *a, val unit, val buffer) {
 
     val q = emit_at(e, emit_at(e, e->arena, a->q), emit_mul(e, token, a->q_stride));
     q = emit_at(e, q, emit_mul_const(e, first, 4));
-    for (uint32_t h = 0; h < a->unit_heads; h++)
-        for (uint32_t p = 0; p < a->n_parts; p++)
-            heads[h].q[p] = emit_load(e, emit_vector(e->f32, part_length(a, p)),
-                                      emit_at_const(e, q, 4 * (h * a->d + part_at(a, p))), 4);
+    for (uint32_t h = 0; h < a->unit_heads; h++) {
+        heads[h].total = LLVMConstNull(emit_vector(e->f32, e->isa->lanes));
+        for (uint32_t p = 0; p < a->n_parts; p++) {
+            type t = emit_vector(e->f32, part_length(a, p));
+            heads[h].q[p] = emit_load(e, t, emit_at_const(e, q, 4 * (h * a->d + part_at(a, p))), 4);
+            heads[h].sum[p] = LLVMConstNull(t);
+        }
+    }
     attend(a, heads, emit_at(e, emit_at(e, e->kv, a->k), cache_at),
            emit_at(e, emit_at(e, e->kv, a->v), cache_at), emit_add(e, e->pos, token));
     for (uint32_t h = 0; h < a->unit_heads; h++)
@@ -196,6 +252,7 @@ val emit_attention(emit *e, const plan_call *c) {
     a.to = emit_sink_begin(e, o);
     if (fresh) {
         val  buffer = emit_local(e, 4ull * a.d);
+        a.scores = emit_local(e, 4ull * CHUNK * a.unit_heads);
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);
         emit_unit(&a, unit.i, buffer);
         emit_loop_end(e, &unit, NULL);
