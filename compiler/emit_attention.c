@@ -101,7 +101,7 @@ static void score_chunk(const attention *a, running *heads, val k_head, val star
     emit_scores(a, heads, k_head, l.i, scores);
     for (uint32_t h = 0; h < a->unit_heads; h++) {
         val s = LLVMBuildSelect(e->builder, seen, scores[h], least, "");
-        emit_store(e, s, score_at(a, h, start, l.i), 64);
+        emit_store(e, s, score_at(a, h, start, l.i), 4 * lanes);
         most[h] = emit_fmax(e, s, most[h]);
     }
     emit_loop_end(e, &l, most);
@@ -138,11 +138,14 @@ static val emit_weights(const attention *a, const running *head, val scores, val
     return LLVMBuildSelect(e->builder, seen, weights, LLVMConstNull(LLVMTypeOf(weights)), "");
 }
 
-static void add_values(const attention *a, running *heads, val v_head, val first, const val *weights) {
+/* Adds the values of `lanes` positions, each with its weight from the place of its score: a number
+   in memory multiplies a vector without a shuffle. */
+static void add_values(const attention *a, running *heads, val v_head, val start, val first) {
     emit *e = a->e;
     for (uint32_t j = 0; j < e->isa->lanes; j++) {
         val position = emit_add(e, first, emit_i64(e, j)), w[MAX_HEADS];
-        for (uint32_t h = 0; h < a->unit_heads; h++) w[h] = emit_pick(e, weights[h], NULL, j, 1, 1);
+        for (uint32_t h = 0; h < a->unit_heads; h++)
+            w[h] = emit_load(e, e->f32, score_at(a, h, start, position), 4);
         for (uint32_t p = 0; p < a->n_parts; p++) {
             val v = cached(a, v_head, position, p);
             for (uint32_t h = 0; h < a->unit_heads; h++)
@@ -153,17 +156,19 @@ static void add_values(const attention *a, running *heads, val v_head, val first
 
 static void sum_chunk(const attention *a, running *heads, val v_head, val start, val end, val last) {
     emit    *e = a->e;
-    val      next[EMIT_MAX_CARRIES], weights[MAX_HEADS];
+    val      next[EMIT_MAX_CARRIES];
     uint32_t n = 0;
     loop     l = emit_loop_begin(e, start, end, e->isa->lanes);
     for (uint32_t h = 0; h < a->unit_heads; h++) carry_in(a, &l, &heads[h]);
     val seen = visible(a, l.i, last);
     for (uint32_t h = 0; h < a->unit_heads; h++) {
-        type t = LLVMTypeOf(heads[h].total);
-        weights[h] = emit_weights(a, &heads[h], emit_load(e, t, score_at(a, h, start, l.i), 64), seen);
-        heads[h].total = emit_fadd(e, heads[h].total, weights[h]);
+        val place = score_at(a, h, start, l.i);
+        val scores = emit_load(e, LLVMTypeOf(heads[h].total), place, 4 * e->isa->lanes);
+        val weights = emit_weights(a, &heads[h], scores, seen);
+        emit_store(e, weights, place, 4 * e->isa->lanes);
+        heads[h].total = emit_fadd(e, heads[h].total, weights);
     }
-    add_values(a, heads, v_head, l.i, weights);
+    add_values(a, heads, v_head, start, l.i);
     for (uint32_t h = 0; h < a->unit_heads; h++) n += carry_out(a, &heads[h], next + n);
     emit_loop_end(e, &l, next);
 }
