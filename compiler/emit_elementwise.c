@@ -166,7 +166,8 @@ static void rope_table(tokenwise *w) {
     emit    *e = w->e;
     uint32_t pairs = w->o->params.rope_dims / 2, width = e->isa->lanes / 2;
     val      table = emit_rope_frequencies(e, &w->o->params);
-    val      position = emit_cast(e, LLVMUIToFP, emit_add(e, e->pos, w->token), e->f64);
+    val      number = LLVMBuildTrunc(e->builder, emit_add(e, e->pos, w->token), e->i32, "");
+    val      position = emit_cast(e, LLVMUIToFP, number, e->f64); /* of i64, ARM would call a library */
     for (uint32_t i = 0; i < pairs; i += width) {
         uint32_t n = pairs - i < width ? pairs - i : width;
         val f = emit_load(e, emit_vector(e->f64, n), emit_at_const(e, table, 8 * i), 8);

@@ -27,6 +27,21 @@ static char *join_features(arena *a, const char *x, const char *y) {
     return arena_printf(a, "%s%s%s", x, *x && *y ? "," : "", y);
 }
 
+/* What the ABI of a triple promises beyond its architecture's least, where LLVM's generic CPU has
+   only that and would call a library to add two numbers. */
+static const char *abi_features(const char *triple) {
+    static const struct {
+        const char *arch, *system, *features;
+    } rows[] = {
+        {"riscv64", "linux", "+m,+a,+f,+d,+c"},
+        {"arm", "eabihf", "+vfp2"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if (!strncmp(triple, rows[i].arch, strlen(rows[i].arch)) && strstr(triple, rows[i].system))
+            return rows[i].features;
+    return "";
+}
+
 /* LLVM takes an unknown CPU with a message on standard error; we refuse it. */
 static bool choose_cpu(target *t, arena *a, diag *d, bool native, const char *cpu,
                        const char *features) {
@@ -43,6 +58,7 @@ static bool choose_cpu(target *t, arena *a, diag *d, bool native, const char *cp
             return diag_error(d, "--cpu=%s is not known; x86-64-v3, x86-64-v4, znver4, "
                               "icelake-server and others of LLVM's names are, and --features=LIST "
                               "adds to them", cpu);
+        if (!known || !*known) known = abi_features(t->triple);
     }
     t->features = join_features(a, known ? known : "", features ? features : "");
     return true;
