@@ -1,0 +1,301 @@
+/* What the generated code consists of: rows that stand straight-line, kernels shared by layers, and
+ * nothing that calls a library, neither in LLVM's IR nor in the object of any target. */
+#include "odd_models.h"
+
+#include <elf.h>
+
+#define DEMO "tests/models/storyteller-q8_0.gguf"
+
+/* ---- a module as text */
+
+/* The text of a compiled module, to be freed. */
+static char *ir_of(const char *gguf, const char *flags) {
+    char  all[512];
+    char *text = NULL;
+    size_t size = 0;
+    snprintf(all, sizeof all, "--emit=llvm-ir %s", flags);
+    const char *path = compiled_path("module.ll");
+    compiled_file(gguf, all, path);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    ssize_t n = getdelim(&text, &size, '\0', f);
+    fclose(f);
+    assert_true(n > 0);
+    return text;
+}
+
+static uint32_t count(const char *text, const char *what) {
+    uint32_t n = 0;
+    for (; (text = strstr(text, what)); text += strlen(what)) n++;
+    return n;
+}
+
+/* The body of a function whose name begins with `prefix` and goes on with "(" or "_r": that of the
+   dots of one token. *rows is how many rows it takes at a time. To be freed. */
+static char *dot_of(const char *ir, const char *prefix, uint32_t *rows) {
+    size_t n = strlen(prefix);
+    for (const char *at = ir; (at = strstr(at, "\ndefine ")); at++) {
+        const char *name = strchr(at, '@') + 1, *end = strstr(at, "\n}");
+        if (strncmp(name, prefix, n) || (name[n] != '(' && name[n] != '_')) continue;
+        *rows = 1;
+        if (name[n] == '_') assert_int_equal(sscanf(name + n, "_r%u(", rows), 1);
+        return strndup(at + 1, (size_t)(end - at));
+    }
+    fail_msg("no function is called %s", prefix);
+    return NULL;
+}
+
+/* Blocks of 32 that the text multiplies: by what each ISA does it with. */
+static uint32_t count_blocks(const char *text) {
+    static const struct {
+        const char *call;
+        uint32_t    blocks;
+    } dots[] = {
+        {"@llvm.x86.avx512.vpdpbusd.512(", 2},
+        {"@llvm.x86.avx512.vpdpbusd.256(", 1},
+        {"@llvm.x86.avx2.pmadd.ub.sw(", 1},
+        {" = mul <32 x i16>", 1},
+        {" = mul nsw <32 x i16>", 1},
+    };
+    uint32_t n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(dots); i++) n += count(text, dots[i].call) * dots[i].blocks;
+    return n;
+}
+
+/* ---- rows stand straight-line */
+
+static void check_straight(const char *ir, uint32_t k) {
+    char     prefix[64];
+    uint32_t rows;
+    snprintf(prefix, sizeof prefix, "dot_Q8_0_k%u_x1", k);
+    char *dot = dot_of(ir, prefix, &rows);
+    assert_int_equal(count_blocks(dot), rows * k / 32);
+    assert_int_equal(count(dot, "\n  br "), 0);
+    assert_int_equal(count(dot, "\n  switch "), 0);
+    assert_int_equal(count(dot, " = phi "), 0);
+    assert_int_equal(count(dot, ":\n"), 1); /* a block: entry */
+    assert_int_equal(count(dot, "\n  ret "), 1);
+    free(dot);
+}
+
+/* A loop whose body takes `blocks` of each row. */
+static void check_looped(const char *ir, uint32_t k, uint32_t blocks) {
+    char     prefix[64];
+    uint32_t rows;
+    snprintf(prefix, sizeof prefix, "dot_Q8_0_k%u_x1", k);
+    char *dot = dot_of(ir, prefix, &rows);
+    assert_int_equal(count(dot, " br i1 "), rows);
+    assert_int_equal(count(dot, "\nloop"), rows);
+    assert_int_equal(count_blocks(dot), rows * (blocks + k / 32 % blocks));
+    free(dot);
+}
+
+static void demo_rows_are_unrolled(void **state) {
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(compiled_isas); i++) {
+        char *ir = ir_of(DEMO, compiled_isas[i].flags);
+        check_straight(ir, 256);
+        check_straight(ir, 512);
+        free(ir);
+    }
+}
+
+static void rows_of_a_large_model_are_unrolled(void **state) {
+    (void)state;
+    static const odd_model tinyllama = {
+        .name = "tinyllama", .shape = "tinyllama-1.1b --layers 1 --vocab 300 --ctx 64",
+    };
+    const char *gguf = odd_model_make(&tinyllama, 100);
+    char *ir = ir_of(gguf, "");
+    check_straight(ir, 2048);
+    check_straight(ir, 5632);
+    free(ir);
+    ir = ir_of(gguf, "--unroll=8");
+    check_looped(ir, 2048, 8);
+    check_looped(ir, 5632, 8);
+    free(ir);
+}
+
+static void unroll_makes_loops(void **state) {
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(compiled_isas); i++) {
+        char flags[256];
+        snprintf(flags, sizeof flags, "--unroll=4 %s", compiled_isas[i].flags);
+        char *ir = ir_of(DEMO, flags);
+        check_looped(ir, 256, 4);
+        check_looped(ir, 512, 4);
+        free(ir);
+    }
+    char *ir = ir_of(DEMO, "--unroll=8");
+    check_straight(ir, 256); /* no longer than what may stand straight-line */
+    check_looped(ir, 512, 8);
+    free(ir);
+}
+
+/* ---- kernels are shared */
+
+static void layers_share_kernels(void **state) {
+    (void)state;
+    static const odd_model few = {.shape = "tiny --layers 2"}, many = {.shape = "tiny --layers 9"};
+    char *ir[] = {ir_of(odd_model_make(&few, 101), ""), ir_of(odd_model_make(&many, 102), "")};
+    assert_true(count(ir[0], "\ndefine ") > 10);
+    assert_int_equal(count(ir[0], "\ndefine "), count(ir[1], "\ndefine "));
+    free(ir[0]);
+    free(ir[1]);
+}
+
+/* ---- calls, in the IR */
+
+/* Intrinsics that no target we know turns into a call of a library, but for mem*. */
+static const char *const allowed[] = {
+    "llvm.fmuladd.", "llvm.sqrt.", "llvm.fabs.", "llvm.abs.", "llvm.x86.", "llvm.umin.",
+    "llvm.umax.", "llvm.smin.", "llvm.smax.", "llvm.vector.reduce.", "llvm.bitreverse.",
+    "llvm.prefetch.", "llvm.memcpy.", "llvm.memset.", "llvm.memmove.",
+};
+
+static bool is_allowed(const char *ir, const char *name) {
+    char definition[256];
+    for (size_t i = 0; i < ARRAY_LEN(allowed); i++)
+        if (!strncmp(name, allowed[i], strlen(allowed[i]))) return true;
+    for (const char *at = ir; (at = strstr(at, "\ndefine internal ")); at++) {
+        const char *defined = strchr(at, '@') + 1;
+        size_t      n = strcspn(defined, "(") + 1;
+        snprintf(definition, sizeof definition, "%.*s", (int)n, defined);
+        if (!strncmp(name, definition, n)) return true;
+    }
+    return false;
+}
+
+static void check_calls(const char *ir) {
+    uint32_t n = 0;
+    for (const char *at = ir; (at = strstr(at, "call ")); at++, n++) {
+        size_t      line = strcspn(at, "\n");
+        const char *name = memchr(at, '@', line), *open = memchr(at, '(', line);
+        if (!name || !open || name > open)
+            fail_msg("a call that names no function: %.*s", (int)line, at);
+        if (!is_allowed(ir, name + 1)) fail_msg("a call: %.*s", (int)line, at);
+    }
+    assert_true(n > 50);
+    assert_int_equal(count(ir, " asm "), 0);
+    assert_int_equal(count(ir, "invoke "), 0);
+}
+
+static const struct {
+    const char *name, *flags;
+} targets[] = {
+    {"native", ""},
+    {"avx2", "--target=x86_64-linux-gnu --cpu=x86-64-v3"},
+    {"avx-vnni", "--target=x86_64-linux-gnu --cpu=x86-64-v3 --features=+avxvnni"},
+    {"avx512-vnni", "--target=x86_64-linux-gnu --cpu=znver4"},
+    {"avx512 without vnni", "--target=x86_64-linux-gnu --cpu=x86-64-v4"},
+    {"generic x86-64", "--target=x86_64-linux-gnu --cpu=x86-64"},
+    {"aarch64", "--target=aarch64-linux-gnu"},
+    {"arm", "--target=armv7a-linux-gnueabihf"},
+    {"arm with NEON", "--target=armv7a-linux-gnueabihf --cpu=cortex-a9"},
+    {"riscv64", "--target=riscv64-linux-gnu"},
+    {"arm with hard floats", "--target=arm-linux-gnueabihf"},
+};
+
+static const odd_model mixed_model = {
+    .shape = "--layers 2 --embd 64 --heads 2 --kv-heads 1 --ff 100 --vocab 300 --mixed --biases "
+             "--rope-freqs --ctx 100",
+};
+
+static void code_calls_no_library(void **state) {
+    (void)state;
+    const char *gguf = odd_model_make(&mixed_model, 103);
+    for (size_t i = 0; i < ARRAY_LEN(targets); i++) {
+        char *ir = ir_of(gguf, targets[i].flags);
+        check_calls(ir);
+        free(ir);
+    }
+}
+
+/* ---- undefined symbols, in the object */
+
+/* An ELF file in memory: what 32 and 64 bits have in common of it. */
+typedef struct elf {
+    char    *data;
+    bool     wide;
+    uint64_t symbols, n_symbols, names;
+} elf;
+
+static void elf_read(elf *e, const char *path) {
+    size_t size = 0;
+    FILE  *f = fopen(path, "rb");
+    assert_non_null(f);
+    *e = (elf){0};
+    fseek(f, 0, SEEK_END);
+    size = (size_t)ftell(f);
+    rewind(f);
+    e->data = malloc(size);
+    assert_true(e->data && fread(e->data, 1, size, f) == size && size > sizeof(Elf64_Ehdr));
+    fclose(f);
+    assert_memory_equal(e->data, ELFMAG, SELFMAG);
+    assert_int_equal(e->data[EI_DATA], ELFDATA2LSB);
+    e->wide = e->data[EI_CLASS] == ELFCLASS64;
+}
+
+#define ELF_FIELD(e, type, at, field)                                                              \
+    ((e)->wide ? (uint64_t)((const Elf64_##type *)(const void *)((e)->data + (at)))->field         \
+               : (uint64_t)((const Elf32_##type *)(const void *)((e)->data + (at)))->field)
+
+static uint64_t elf_section(const elf *e, uint64_t i) {
+    uint64_t size = e->wide ? sizeof(Elf64_Shdr) : sizeof(Elf32_Shdr);
+    return ELF_FIELD(e, Ehdr, 0, e_shoff) + i * size;
+}
+
+static void elf_find_symbols(elf *e) {
+    uint64_t n = ELF_FIELD(e, Ehdr, 0, e_shnum);
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t at = elf_section(e, i);
+        if (ELF_FIELD(e, Shdr, at, sh_type) != SHT_SYMTAB) continue;
+        e->symbols = ELF_FIELD(e, Shdr, at, sh_offset);
+        e->n_symbols = ELF_FIELD(e, Shdr, at, sh_size) /
+                       (e->wide ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym));
+        e->names = ELF_FIELD(e, Shdr, elf_section(e, ELF_FIELD(e, Shdr, at, sh_link)), sh_offset);
+    }
+    assert_true(e->n_symbols > 1);
+}
+
+static void check_undefined(const char *path, const char *target) {
+    static const char *const known[] = {"", "memcpy", "memset", "memmove"};
+    elf  e;
+    bool model = false;
+    elf_read(&e, path);
+    elf_find_symbols(&e);
+    for (uint64_t i = 0; i < e.n_symbols; i++) {
+        uint64_t    at = e.symbols + i * (e.wide ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym));
+        const char *name = e.data + e.names + ELF_FIELD(&e, Sym, at, st_name);
+        bool        found = ELF_FIELD(&e, Sym, at, st_shndx) != SHN_UNDEF;
+        model = model || (found && !strcmp(name, "ggufc_model"));
+        for (size_t k = 0; !found && k < ARRAY_LEN(known); k++) found = !strcmp(name, known[k]);
+        if (!found) fail_msg("%s: the object needs %s", target, name);
+    }
+    assert_true(model);
+    free(e.data);
+}
+
+static void objects_need_no_library(void **state) {
+    (void)state;
+    const char *gguf = odd_model_make(&mixed_model, 103);
+    for (size_t i = 0; i < ARRAY_LEN(targets); i++) {
+        char flags[256];
+        snprintf(flags, sizeof flags, "--emit=obj %s", targets[i].flags);
+        const char *path = compiled_path("object.o");
+        compiled_file(gguf, flags, path);
+        check_undefined(path, targets[i].name);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(demo_rows_are_unrolled),
+        cmocka_unit_test(rows_of_a_large_model_are_unrolled),
+        cmocka_unit_test(unroll_makes_loops),
+        cmocka_unit_test(layers_share_kernels),
+        cmocka_unit_test(code_calls_no_library),
+        cmocka_unit_test(objects_need_no_library),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
