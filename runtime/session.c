@@ -35,18 +35,12 @@ struct ggufc_session {
 
 /* ---- opening and closing */
 
-enum { HUGE_PAGES_FROM = 32 * 1024 * 1024 };
-
-/* Zeroed pages. Huge ones only where the memory is large: clearing 2 MiB at the first touch would
-   delay the first token of a small model. */
+/* Zeroed pages. Not huge ones: clearing 2 MiB at each first touch delays the first token, and what
+   attention reads is little beside the weights. */
 static void *memory_map(uint64_t bytes) {
     void *p =
         mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) return NULL;
-#ifdef MADV_HUGEPAGE
-    if (bytes >= HUGE_PAGES_FROM) madvise(p, bytes, MADV_HUGEPAGE);
-#endif
-    return p;
+    return p == MAP_FAILED ? NULL : p;
 }
 
 static void memory_unmap(void *p, uint64_t bytes) {
