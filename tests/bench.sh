@@ -11,7 +11,7 @@
 #
 # A round measures each number of threads with one program and then with the other, so that
 # whatever else the machine does meets both. Every single value is kept in OUT/bench/, a file for
-# each series; what is printed, as markdown, is their medians. Speeds are tokens per second.
+# each series; what is printed, as markdown, and kept in report.md there, is their medians.
 set -eu
 out=$1
 threads=${BENCH_THREADS:-1 2}
@@ -165,4 +165,4 @@ for model in $models; do
     size_row "$model"
     speed_rows "$model"
 done
-print_tables
+print_tables | tee "$series/report.md"
