@@ -46,6 +46,9 @@ typedef struct compilation {
 /* ---- stages */
 
 static bool stage_gguf(compilation *c) {
+    const ggufc_compile_options *o = c->options;
+    if (o->stop_after == GGUFC_STAGE_LINK && !output_check(&c->messages, o->output, o->model))
+        return false;
     c->file = gguf_open(c->memory, &c->messages, c->options->model);
     return c->file != NULL;
 }
@@ -179,7 +182,7 @@ static bool stage_emit(compilation *c) {
     target_prepare(&c->target, c->module);
     char *absolute = realpath(c->file->path, NULL);
     emit_facts facts = {
-        .symbol = c->options->symbol,
+        .symbol = c->options->emit == GGUFC_EMIT_EXE ? "ggufc_model" : c->options->symbol,
         .name = model_name(c),
         .target = c->target.name,
         .version = "ggufc " GGUFC_VERSION,

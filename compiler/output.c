@@ -35,6 +35,15 @@ static void watch_signals(void) {
     }
 }
 
+bool output_check(diag *d, const char *path, const char *model) {
+    struct stat out, in;
+    if (stat(path, &out)) return true; /* what else is wrong shows when it is written */
+    if (!S_ISREG(out.st_mode)) return diag_error(d, "%s: is no regular file to be replaced", path);
+    if (!stat(model, &in) && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        return diag_error(d, "%s: is the model itself; say another output with -o", path);
+    return true;
+}
+
 const char *output_temporary(arena *a, const char *path) {
     char *name = arena_printf(a, "%s.tmp%ld", path, (long)getpid());
     watch_signals();
@@ -109,11 +118,28 @@ bool output_link(diag *d, const char *object, const char *runtime, const char *p
     return output_run(d, argv);
 }
 
+static bool copy_file(diag *d, const char *from, const char *to) {
+    FILE  *in = fopen(from, "rb");
+    size_t size = 0, room = 1 << 20;
+    char  *data = in ? malloc(room) : NULL;
+    while (data && (size += fread(data + size, 1, room - size, in)) == room) {
+        char *more = realloc(data, room *= 2);
+        if (!more) free(data);
+        data = more;
+    }
+    bool ok = data && !ferror(in);
+    if (!ok) diag_error(d, "%s: cannot be read: %s", from, strerror(errno));
+    ok = ok && output_write(d, to, data, size);
+    if (in) fclose(in);
+    free(data);
+    return ok;
+}
+
+/* A copy of the runtime's archive, and the object added: adding an archive's members to another
+   is not something every ar can do. */
 bool output_archive(diag *d, const char *object, const char *runtime, const char *path) {
-    /* L adds the members of an archive, not the archive. */
-    const char *argv[] = {"ar", "qcLs", path, object, runtime, NULL};
-    unlink(path);
-    return output_run(d, argv);
+    const char *argv[] = {"ar", "qs", path, object, NULL};
+    return copy_file(d, runtime, path) && output_run(d, argv);
 }
 
 static bool readable(const char *path) {

@@ -4,6 +4,10 @@
 
 #include "diag.h"
 
+/* Refuses an output that a rename would put in the place of something else: a folder, a device, a
+   pipe, or the model itself. */
+bool output_check(diag *d, const char *path, const char *model);
+
 /* A name beside `path` to write to; output_commit renames it there. Until then it is removed when
    the process is interrupted (SIGINT, SIGTERM, SIGHUP). */
 const char *output_temporary(arena *a, const char *path);
