@@ -33,7 +33,7 @@ static bool is_one_line(const char *text) {
     return newline && newline != text && !newline[1];
 }
 
-/* Ended with that status and one line holding `message` on standard error; nothing else was said. */
+/* It ended with that status and one line holding `message` on standard error, and said no more. */
 static void assert_refused(child c, int status, const char *message, const char *what) {
     if (c.exit_code != status || !is_one_line(c.err) || !strstr(c.err, message) || c.out_size)
         fail_msg("%s: exit %d, expected %d with \"%s\"; it said: %s%s", what, c.exit_code, status,
@@ -201,7 +201,8 @@ static void bad_values(void **state) {
                        bad_choices[i].message, bad_choices[i].flag);
         assert_false(exists(out));
     }
-    assert_refused(RUN("no/such.gguf", "-o", out), 1, "no/such.gguf: cannot open: No such file", "no model");
+    assert_refused(RUN("no/such.gguf", "-o", out), 1, "no/such.gguf: cannot open: No such file",
+                   "no model");
     assert_refused(RUN("tests", "-o", out), 1, "tests: ", "a folder for a model");
     assert_refused(RUN("/dev/null", "-o", out), 1, "/dev/null: ", "a device for a model");
     assert_false(exists(out));
