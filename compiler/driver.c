@@ -45,10 +45,18 @@ typedef struct compilation {
 
 /* ---- stages */
 
-static bool stage_gguf(compilation *c) {
+static bool check_output(compilation *c) {
     const ggufc_compile_options *o = c->options;
-    if (o->stop_after == GGUFC_STAGE_LINK && !output_check(&c->messages, o->output, o->model))
-        return false;
+    if (o->stop_after != GGUFC_STAGE_LINK) return true;
+    size_t size = strlen(o->output);
+    if (o->emit == GGUFC_EMIT_LIB && size > 2 && !strcmp(o->output + size - 2, ".h"))
+        return diag_error(&c->messages, "%s: is where the library's header goes; say -o FILE.a",
+                          o->output);
+    return output_check(&c->messages, o->output, o->model);
+}
+
+static bool stage_gguf(compilation *c) {
+    if (!check_output(c)) return false;
     c->file = gguf_open(c->memory, &c->messages, c->options->model);
     return c->file != NULL;
 }

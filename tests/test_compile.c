@@ -453,13 +453,14 @@ static void places_that_cannot_be_written(void **state) {
     char *folder = new_folder("place"), *sub = join(folder, "sub"), *out = join(folder, "out");
     char *fifo = join(folder, "fifo"), *beneath = join(folder, "file/out");
     char *file = join(folder, "file"), *missing = join(folder, "no/out");
-    char *model = join(folder, "model.gguf");
+    char *model = join(folder, "model.gguf"), *header = join(folder, "lib.h");
     assert_int_equal(mkdir(sub, 0777) | mkfifo(fifo, 0666), 0);
     write_file(file, "kept", 4);
     copy_file(DEMO, model);
     assert_refused(RUN(DEMO, "--emit=obj", "-o", missing), 1, "No such file", "no such folder");
     assert_refused(RUN(DEMO, "--emit=obj", "-o", beneath), 1, "Not a directory", "beneath a file");
     assert_refused(RUN(DEMO, "--emit=lib", "-o", sub), 1, sub, "a folder");
+    assert_refused(RUN(DEMO, "--emit=lib", "-o", header), 1, "lib.h: is where", "the header");
     assert_refused(RUN(DEMO, "--emit=obj", "-o", fifo), 1, fifo, "a pipe");
     assert_refused(RUN(model, "-o", model), 1, model, "the model itself");
     if (getuid()) {
@@ -473,7 +474,7 @@ static void places_that_cannot_be_written(void **state) {
     assert_int_equal(count_files(folder), 4);
     assert_int_equal(rmdir(sub), 0);
     remove_folder(folder);
-    char *all[] = {folder, sub, out, fifo, beneath, file, missing, model};
+    char *all[] = {folder, sub, out, fifo, beneath, file, missing, model, header};
     for (size_t i = 0; i < ARRAY_LEN(all); i++) free(all[i]);
 }
 
