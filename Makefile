@@ -157,12 +157,12 @@ $(OUT)/tests/%: tests/%.c $(OUT)/libggufc.a $(checked_runtime) Makefile
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -Icompiler -Iruntime -Itests $(LLVM_CPPFLAGS) $(LDFLAGS) -o $@ \
-	      $(filter %.c %.a,$^) $(LLVM_LIBS) -lcmocka -lm
+	      $< $(filter %.a,$^) $(LLVM_LIBS) -lcmocka -lm
 
 $(OUT)/tools/%: tests/tools/%.c $(OUT)/libggufc.a Makefile
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -Icompiler $(LDFLAGS) -o $@ $(filter %.c %.a,$^) -lm
+	$(Q)$(CC) $(ALL_CFLAGS) -Icompiler $(LDFLAGS) -o $@ $< $(filter %.a,$^) -lm
 
 # ---- checks of the code
 

@@ -25,6 +25,8 @@
 
 #define DEFAULT_CTX   4096
 #define DEFAULT_BATCH 256
+#define MAX_HEAD_DIM  1024
+#define DEFAULT_SYMBOL "ggufc_compiled"
 
 typedef struct compilation {
     const ggufc_compile_options *options;
@@ -140,7 +142,18 @@ static uint32_t choose_ctx(compilation *c) {
     return asked;
 }
 
+static bool check_heads(compilation *c) {
+    for (uint32_t i = 0; i < c->graph->n_ops; i++) {
+        const op *o = c->graph->ops[i];
+        if (o->kind == OP_ATTENTION && o->params.head_dim > MAX_HEAD_DIM)
+            return diag_error(&c->messages, "%s: %s has heads of %u values; at most %d can be compiled",
+                              c->file->path, o->name, o->params.head_dim, MAX_HEAD_DIM);
+    }
+    return true;
+}
+
 static bool stage_plan(compilation *c) {
+    if (!check_heads(c)) return false;
     if (!target_open(&c->target, c->memory, &c->messages, c->options->target, c->options->cpu,
                      c->options->features))
         return false;
@@ -190,7 +203,7 @@ static bool stage_emit(compilation *c) {
     target_prepare(&c->target, c->module);
     char *absolute = realpath(c->file->path, NULL);
     emit_facts facts = {
-        .symbol = c->options->emit == GGUFC_EMIT_EXE ? "ggufc_model" : c->options->symbol,
+        .symbol = c->options->emit == GGUFC_EMIT_EXE ? DEFAULT_SYMBOL : c->options->symbol,
         .name = model_name(c),
         .target = c->target.name,
         .version = "ggufc " GGUFC_VERSION,
@@ -215,6 +228,10 @@ static bool stage_target(compilation *c) {
 static bool write_header(compilation *c);
 
 static bool link_object(compilation *c, const char *to) {
+    if (!c->target.native && !c->options->runtime)
+        return diag_error(&c->messages, "%s: the runtime library here is for another kind of machine; "
+                          "give one for %s with --runtime=FILE and its compiler with CC=…, or make "
+                          "the object alone with --emit=obj", c->options->output, c->target.triple);
     const char *runtime = output_find_runtime(c->memory, &c->messages, c->options->runtime);
     if (!runtime) return false;
     const char *object = output_temporary(c->memory, arena_printf(c->memory, "%s.o", c->options->output));
@@ -357,7 +374,7 @@ void ggufc_compile_defaults(ggufc_compile_options *options) {
     *options = (ggufc_compile_options){
         .emit = GGUFC_EMIT_EXE,
         .stop_after = GGUFC_STAGE_LINK,
-        .symbol = "ggufc_model",
+        .symbol = DEFAULT_SYMBOL,
         .batch = DEFAULT_BATCH,
     };
 }

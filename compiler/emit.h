@@ -99,7 +99,7 @@ val emit_pick_groups(emit *e, val a, val b, uint32_t first, uint32_t group);
 
 /* ---- loops: bottom-tested, at least one trip */
 
-#define EMIT_MAX_CARRIES 96
+#define EMIT_MAX_CARRIES 288
 
 typedef struct loop {
     LLVMBasicBlockRef before, body;
@@ -183,6 +183,9 @@ val emit_rope_frequencies(emit *e, const op_params *p);
 val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens,
                       uint32_t n_rows);
 val emit_dot_call(emit *e, val function, val row, val x, val x_stride);
+
+/* How many bytes into a row element `at` (i64) stands, the first of a block. */
+val emit_row_bytes(emit *e, enum quant_type weight, val at);
 
 /* `n` weights of a row from element `at` (i64) on, as f32: one whole block of a type that has
    blocks, any number of plain ones. */

@@ -12,7 +12,7 @@
 #include <math.h>
 
 #define MAX_HEADS 8
-#define MAX_PARTS 64 /* of all heads of a unit */
+#define MAX_PARTS 256 /* of all heads of a unit */
 #define MAX_LANES 16
 #define CHUNK     256 /* positions; a multiple of every ISA's lanes */
 
@@ -246,7 +246,7 @@ val emit_attention(emit *e, const plan_call *c) {
     a.n_kv = (uint32_t)o->in[1]->ne[1];
     a.n_parts = (a.d + e->isa->lanes - 1) / e->isa->lanes;
     if (a.n_parts * a.unit_heads > MAX_PARTS) bug("%u heads of %u", a.unit_heads, a.d);
-    const char *name = arena_printf(e->memory, "attention_d%u_h%u_kv%u_s%g_u%u%s", a.d, a.n_heads,
+    const char *name = arena_printf(e->memory, "attention_d%u_h%u_kv%u_s%.9g_u%u%s", a.d, a.n_heads,
                                     a.n_kv, (double)o->params.attn_scale, a.unit_heads,
                                     emit_sink_key(e, o));
     bool fresh = emit_kernel_begin(e, name);

@@ -210,7 +210,7 @@ static const char *kernel_name(emit *e, const op *o) {
                             (unsigned long long)o->in[k]->ne[0]);
         if (emit_reads_body(o, o->in[k])) name = arena_printf(e->memory, "%s_one", name);
     }
-    if (o->kind == OP_RMS_NORM) name = arena_printf(e->memory, "%s_eps%g", name, (double)o->params.eps);
+    if (o->kind == OP_RMS_NORM) name = arena_printf(e->memory, "%s_eps%.9g", name, (double)o->params.eps);
     if (o->kind == OP_ROPE)
         name = arena_printf(e->memory, "%s_d%u_%u_%d", name, o->params.head_dim, o->params.rope_dims,
                             o->params.rope_pairing);

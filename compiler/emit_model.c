@@ -52,16 +52,11 @@ static void put_text(record *r, const char *text) {
     put(r, constant(r->e, "text", bytes, 1));
 }
 
-/* `count` numbers of `size` bytes from this process's memory, in the target's byte order. */
+/* `count` numbers of `size` bytes from this process's memory; targets are little-endian, and so are
+   the machines that a compiler of ours runs on. */
 static void put_array(record *r, const char *name, const void *data, uint64_t count, uint32_t size) {
     emit    *e = r->e;
-    uint8_t *bytes = arena_array(e->memory, count, size);
-    bool     big = LLVMByteOrder(LLVMGetModuleDataLayout(e->module)) == LLVMBigEndian;
-    memcpy(bytes, data, count * size);
-    for (uint64_t i = 0; big && i < count; i++)
-        for (uint32_t b = 0; b < size; b++)
-            bytes[i * size + b] = ((const uint8_t *)data)[i * size + size - 1 - b];
-    val text = LLVMConstStringInContext2(e->context, (const char *)bytes, count * size, true);
+    val   text = LLVMConstStringInContext2(e->context, data, count * size, true);
     put(r, constant(e, name, text, 16));
 }
 
@@ -134,13 +129,12 @@ static void put_vocab(record *r, const vocab_tables *tables) {
 /* ---- the model */
 
 /* The types of the tensors that are read, most bytes first: "Q8_0 F32". */
-static const char *weight_types(arena *a, const graph *g, uint64_t *bytes, uint64_t *params) {
+static const char *weight_types(arena *a, const graph *g, uint64_t *params) {
     uint64_t    by_type[QUANT_COUNT] = {0};
     const char *text = "";
     for (uint32_t i = 0; i < g->n_values; i++) {
         if (g->values[i]->kind != VALUE_WEIGHT) continue;
         by_type[g->values[i]->type] += g->values[i]->tensor->bytes;
-        *bytes += g->values[i]->tensor->bytes;
         *params += value_count(g->values[i]);
     }
     for (;;) {
@@ -155,8 +149,8 @@ static const char *weight_types(arena *a, const graph *g, uint64_t *bytes, uint6
 
 static void put_model(record *r, const graph *g, const emit_facts *facts) {
     const plan *p = r->e->plan;
-    uint64_t    weight_bytes = 0, params = 0;
-    const char *types = weight_types(r->e->memory, g, &weight_bytes, &params);
+    uint64_t    params = 0;
+    const char *types = weight_types(r->e->memory, g, &params);
     put_u32(r, GGUFC_ABI);
     put_u32(r, g->n_vocab);
     put_u32(r, p->n_ctx);
@@ -173,7 +167,7 @@ static void put_model(record *r, const graph *g, const emit_facts *facts) {
     put_text(r, facts->path);
     put_u64(r, p->arena_bytes);
     put_u64(r, p->kv_bytes);
-    put_u64(r, weight_bytes);
+    put_u64(r, p->weight_bytes);
     put_u64(r, g->output->offset);
     put_u64(r, g->file->size);
     put_u64(r, g->file->index_offset);

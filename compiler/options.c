@@ -89,6 +89,8 @@ static bool read_symbol(ggufc_compile_options *o, const char *name, const char *
     for (const char *c = text; *c; c++)
         ok = ok && (*c == '_' || (*c >= '0' && *c <= '9') || ((*c | 32) >= 'a' && (*c | 32) <= 'z'));
     if (!ok) return wrong(name, text, "a C name");
+    if (!strncmp(text, "ggufc_", 6) && strcmp(text, o->symbol))
+        return wrong(name, text, "free: names that begin with ggufc_ are the runtime's");
     o->symbol = text;
     return true;
 }
@@ -145,7 +147,7 @@ static const option table[] = {
     {"--batch", "N", read_batch, "most tokens of a prompt at a time (default 256)"},
     {"--unroll", "full|N", read_unroll, "blocks of a row that stand straight-line (default full)"},
     {"--arch", "FILE", read_arch, "an architecture template instead of the built-in one"},
-    {"--symbol", "NAME", read_symbol, "of the model in obj and lib (default ggufc_model)"},
+    {"--symbol", "NAME", read_symbol, "of the model in obj and lib (default ggufc_compiled)"},
     {"--runtime", "FILE", read_runtime, "the runtime library (default: beside this program)"},
     {"--dump", "WHAT,…", read_dump, "print graph, plan, llvm-ir or asm to standard output"},
     {"--stop-after", "STAGE", read_stop, "gguf, arch, resolve, fuse, plan, emit, target or link"},

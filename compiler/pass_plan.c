@@ -162,11 +162,21 @@ static void place_weights_and_caches(planner *pl) {
         if (v->kind == VALUE_WEIGHT) {
             v->offset = v->tensor->offset;
             v->stride = quant_row_bytes(v->type, v->ne[0]);
+            pl->p->weight_bytes += v->tensor->bytes;
         } else if (v->kind == VALUE_CACHE) {
             v->stride = v->ne[0] * 2; /* one position of one head, f16 */
             v->offset = pl->p->kv_bytes;
             pl->p->kv_bytes += round_up(v->stride * pl->p->n_ctx_padded * v->ne[1], ALIGN);
         }
+    }
+}
+
+/* The head runs again for another token of the same batch: what it reads of the body stays. */
+static void keep_for_head(planner *pl) {
+    for (uint32_t i = 0; i < pl->g->n_ops; i++) {
+        const op *o = pl->g->ops[i];
+        for (uint32_t k = 0; o->head && k < o->n_in; k++)
+            if (o->in[k] && pl->lives[o->in[k]->id].v) pl->lives[o->in[k]->id].last = pl->stage;
     }
 }
 
@@ -179,8 +189,7 @@ plan *pass_plan(graph *g, const isa *target, const plan_options *options) {
     pl.p->n_batch = options->n_batch;
     pl.p->body = plan_list(&pl, false, &pl.p->n_body);
     pl.p->head = plan_list(&pl, true, &pl.p->n_head);
-    /* The head runs again for another token of the same batch: what it reads of the body stays. */
-    pl.lives[g->head_input->id].last = pl.stage;
+    keep_for_head(&pl);
     place_activations(&pl);
     place_weights_and_caches(&pl);
     return pl.p;

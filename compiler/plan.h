@@ -31,7 +31,7 @@ typedef struct plan {
     uint32_t   n_body, n_head;
     uint32_t   n_ctx, n_ctx_padded; /* padded to whole blocks of attention */
     uint32_t   n_batch;
-    uint64_t   arena_bytes, kv_bytes;
+    uint64_t   arena_bytes, kv_bytes, weight_bytes;
 } plan;
 
 /* Requires a fused graph; sets offset and stride of all of its values. The arena is packed by

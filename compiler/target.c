@@ -42,10 +42,30 @@ static const char *abi_features(const char *triple) {
     return "";
 }
 
+static bool list_names(const char *list, const char *name, size_t size) {
+    for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',')
+        if (strcspn(at, ",") == size + 1 && !strncmp(at + 1, name, size)) return true;
+    return false;
+}
+
+/* LLVM ignores an unknown feature. Its C API names those of this machine's kind, on or off; for
+   another kind of machine LLVM's own warning has to do. */
+static bool check_features(arena *a, diag *d, const char *features) {
+    const char *known = take_message(a, LLVMGetHostCPUFeatures());
+    for (const char *at = features; *at; at += strcspn(at, ","), at += *at == ',') {
+        size_t n = strcspn(at, ",");
+        if (n < 2 || !list_names(known, at + 1, n - 1))
+            return diag_error(d, "--features: LLVM has no feature '%.*s' for this kind of machine",
+                              (int)n, at);
+    }
+    return true;
+}
+
 /* LLVM takes an unknown CPU with a message on standard error; we refuse it. */
 static bool choose_cpu(target *t, arena *a, diag *d, bool native, const char *cpu,
                        const char *features) {
     const char *known;
+    if (native && features && !check_features(a, d, features)) return false;
     if (!cpu) cpu = native ? "native" : "generic";
     if (!strcmp(cpu, "native")) {
         if (!native) return diag_error(d, "--cpu=native needs the target to be this machine");
@@ -71,7 +91,7 @@ bool target_open(target *t, arena *a, diag *d, const char *triple, const char *c
     char *host = take_message(a, LLVMGetDefaultTargetTriple());
     t->triple = triple ? take_message(a, LLVMNormalizeTargetTriple(triple)) : host;
     size_t host_arch = strcspn(host, "-");
-    bool   native = !strncmp(t->triple, host, host_arch + 1);
+    bool   native = t->native = !strncmp(t->triple, host, host_arch + 1);
     char         *message = NULL;
     LLVMTargetRef ref;
     if (LLVMGetTargetFromTriple(t->triple, &ref, &message))
@@ -82,6 +102,9 @@ bool target_open(target *t, arena *a, diag *d, const char *triple, const char *c
                                          LLVMCodeModelDefault);
     if (!t->machine) return diag_error(d, "LLVM has no code generator for %s", t->triple);
     t->layout = LLVMCreateTargetDataLayout(t->machine);
+    if (LLVMByteOrder(t->layout) == LLVMBigEndian)
+        return diag_error(d, "--target=%s is big-endian; weights are read in place, and those of a "
+                          "GGUF file are little-endian", t->triple);
     t->isa = isa_select(t->triple, t->features);
     t->name = arena_printf(a, "%.*s %s", (int)strcspn(t->triple, "-"), t->triple, t->isa->name);
     return true;

@@ -13,6 +13,7 @@ typedef struct target {
     char                *triple, *cpu, *features; /* in the arena */
     const isa           *isa;
     const char          *name; /* "x86_64 avx512-vnni" */
+    bool                 native; /* of this machine's architecture */
 } target;
 
 /* NULL for triple or cpu means this machine's; `features` is added to the CPU's. Errors: unknown

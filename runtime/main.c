@@ -2,11 +2,8 @@
  * runtime as a library does not get this one. */
 #include "cli.h"
 
-/* In C the model cannot be called what its type is called, so here it goes by another name. */
-#define SYMBOL_PREFIX_2(prefix) #prefix
-#define SYMBOL_PREFIX(prefix)   SYMBOL_PREFIX_2(prefix)
-extern const ggufc_model compiled_model __asm__(SYMBOL_PREFIX(__USER_LABEL_PREFIX__) "ggufc_model");
+extern const ggufc_model ggufc_compiled; /* what the compiler emits for an executable */
 
 int main(int argc, char **argv) {
-    return cli_main(&compiled_model, argc, argv);
+    return cli_main(&ggufc_compiled, argc, argv);
 }

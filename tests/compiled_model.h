@@ -108,7 +108,7 @@ static inline void compiled_load(compiled *c, int number) {
     if (compiled_run(argv)) fail_msg("%s was not linked", object);
     c->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
     if (!c->library) fail_msg("%s", dlerror());
-    c->model = dlsym(c->library, "ggufc_model");
+    c->model = dlsym(c->library, "ggufc_compiled");
     if (!c->model) fail_msg("%s", dlerror());
     unlink(library);
     unlink(object);

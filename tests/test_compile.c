@@ -388,8 +388,8 @@ static void stopping_writes_nothing(void **state) {
     } dumps[] = {
         {"graph", "result_output: F32 [1024, T] = matmul(", 1},
         {"plan", "\nhead\n", 4},
-        {"llvm-ir", "\n@ggufc_model = ", 5},
-        {"asm", "\nggufc_model:", 5},
+        {"llvm-ir", "\n@ggufc_compiled = ", 5},
+        {"asm", "\nggufc_compiled:", 5},
     };
     char *folder = new_folder("stop"), *out = join(folder, "out");
     for (size_t s = 0; s < ARRAY_LEN(stages); s++) {

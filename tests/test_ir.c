@@ -268,7 +268,7 @@ static void check_undefined(const char *path, const char *target) {
         uint64_t    at = e.symbols + i * (e.wide ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym));
         const char *name = e.data + e.names + ELF_FIELD(&e, Sym, at, st_name);
         bool        found = ELF_FIELD(&e, Sym, at, st_shndx) != SHN_UNDEF;
-        model = model || (found && !strcmp(name, "ggufc_model"));
+        model = model || (found && !strcmp(name, "ggufc_compiled"));
         for (size_t k = 0; !found && k < ARRAY_LEN(known); k++) found = !strcmp(name, known[k]);
         if (!found) fail_msg("%s: the object needs %s", target, name);
     }
