@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "cpu.h"
 #include "error.h"
 #include "eval.h"
 #include "threads.h"
@@ -92,6 +93,10 @@ ggufc_status ggufc_session_open(ggufc_session **session, const ggufc_session_opt
         return error_set(error, GGUFC_ERROR_OPTIONS,
                          "the model was compiled for ABI %u, this runtime has %d",
                          options->model->abi, GGUFC_ABI);
+    if (!cpu_can_run(options->model->target))
+        return error_set(error, GGUFC_ERROR_OPTIONS,
+                         "compiled for %s, which this processor is not; compile for it, or with "
+                         "--cpu=x86-64 for any", options->model->target);
     ggufc_session *s = calloc(1, sizeof *s);
     if (!s) return error_set(error, GGUFC_ERROR_MEMORY, "out of memory");
     s->model = options->model;

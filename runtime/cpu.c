@@ -1,0 +1,42 @@
+/* An instruction that a processor lacks ends a program with a signal and no word; asking first is
+ * a few lines. The names are those of the compiler's ISA rows. */
+#include "cpu.h"
+
+#include <string.h>
+
+#if defined(__x86_64__)
+
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool has_avx512_vnni(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+static const struct {
+    const char *target;
+    bool (*supported)(void);
+} rows[] = {
+    {"x86_64 avx2", has_avx2},
+    {"x86_64 avx-vnni", has_avx2},
+    {"x86_64 avx512-vnni", has_avx512_vnni},
+};
+
+bool cpu_can_run(const char *target) {
+    __builtin_cpu_init();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (strcmp(rows[i].target, target) == 0) return rows[i].supported();
+    return true;
+}
+
+#else
+
+bool cpu_can_run(const char *target) {
+    (void)target;
+    return true;
+}
+
+#endif

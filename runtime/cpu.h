@@ -1,0 +1,11 @@
+/* cpu.h - whether this processor can run what was compiled. */
+#ifndef GGUFC_CPU_H
+#define GGUFC_CPU_H
+
+#include <stdbool.h>
+
+/* `target` is ggufc_model.target, "x86_64 avx512-vnni". False when the processor lacks what that
+   instruction set is known to need; true for one that this table does not know. */
+bool cpu_can_run(const char *target);
+
+#endif
