@@ -129,6 +129,11 @@ static value *add_op(builder *b, const arch_node *n, enum op_kind kind, value *c
     uint32_t n_in = 0;
     while (n_in < OP_MAX_INPUTS && op_infos[kind].inputs[n_in].name) n_in++;
     if (!check_kinds(b, n, kind, in)) return NULL;
+    if (op_infos[kind].positional && b->section == SECTION_OUTPUT) {
+        arch_eval_error(&b->env, n->pos, "%s cannot stand in the output: it is made for one token, "
+                        "whose position it does not know", op_infos[kind].name);
+        return NULL;
+    }
     if (b->graph->n_ops >= ARCH_MAX_OPS) {
         arch_eval_error(&b->env, n->pos, "the graph has more than %d ops", ARCH_MAX_OPS);
         return NULL;

@@ -47,18 +47,55 @@ typedef struct compilation {
 
 /* ---- stages */
 
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* The header beside a library: OUTPUT with .h for its ending. */
+static const char *header_path(compilation *c) {
+    const char *out = c->options->output, *dot = strrchr(base_name(out), '.');
+    size_t      stem = dot ? (size_t)(dot - out) : strlen(out);
+    return arena_printf(c->memory, "%.*s.h", (int)stem, out);
+}
+
 static bool check_output(compilation *c) {
     const ggufc_compile_options *o = c->options;
     if (o->stop_after != GGUFC_STAGE_LINK) return true;
-    size_t size = strlen(o->output);
-    if (o->emit == GGUFC_EMIT_LIB && size > 2 && !strcmp(o->output + size - 2, ".h"))
+    if (!o->output) return diag_error(&c->messages, "no output was given");
+    if (!output_check(&c->messages, o->output, o->model)) return false;
+    if (o->emit != GGUFC_EMIT_LIB) return true;
+    if (!strcmp(header_path(c), o->output))
         return diag_error(&c->messages, "%s: is where the library's header goes; say -o FILE.a",
                           o->output);
-    return output_check(&c->messages, o->output, o->model);
+    return output_check(&c->messages, header_path(c), o->model);
+}
+
+const char *driver_symbol_lacks(const char *text) {
+    bool ok = *text && !(*text >= '0' && *text <= '9');
+    for (const char *c = text; *c; c++)
+        ok = ok && (*c == '_' || (*c >= '0' && *c <= '9') || ((*c | 32) >= 'a' && (*c | 32) <= 'z'));
+    if (!ok) return "a C name";
+    if (!strncmp(text, "ggufc_", 6) && strcmp(text, DEFAULT_SYMBOL))
+        return "free: names that begin with ggufc_ are the runtime's";
+    return NULL;
+}
+
+static bool check_options(compilation *c) {
+    const ggufc_compile_options *o = c->options;
+    if (!o->model) return diag_error(&c->messages, "no model was given");
+    if (!o->batch || o->batch > GGUFC_MAX_TOKENS || o->ctx > GGUFC_MAX_TOKENS)
+        return diag_error(&c->messages, "a batch of %u, a context of %u: at least 1 and at most %d",
+                          o->batch, o->ctx, GGUFC_MAX_TOKENS);
+    if (o->unroll % 4)
+        return diag_error(&c->messages, "unrolling %u blocks: not a multiple of 4", o->unroll);
+    const char *lacks = o->symbol ? driver_symbol_lacks(o->symbol) : "given";
+    if (lacks) return diag_error(&c->messages, "the symbol '%s' is not %s", o->symbol ? o->symbol : "", lacks);
+    return check_output(c);
 }
 
 static bool stage_gguf(compilation *c) {
-    if (!check_output(c)) return false;
+    if (!check_options(c)) return false;
     c->file = gguf_open(c->memory, &c->messages, c->options->model);
     return c->file != NULL;
 }
@@ -181,11 +218,6 @@ static bool read_vocab(compilation *c) {
     return true;
 }
 
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 static const char *model_name(compilation *c) {
     gguf_string name;
     diag        quiet = {.sink = NULL};
@@ -225,8 +257,6 @@ static bool stage_target(compilation *c) {
 
 /* ---- output */
 
-static bool write_header(compilation *c);
-
 static bool link_object(compilation *c, const char *to) {
     if (!c->target.native && !c->options->runtime)
         return diag_error(&c->messages, "%s: the runtime library here is for another kind of machine; "
@@ -238,7 +268,7 @@ static bool link_object(compilation *c, const char *to) {
     bool ok = output_write(&c->messages, object, LLVMGetBufferStart(c->object),
                            LLVMGetBufferSize(c->object));
     if (ok && c->options->emit == GGUFC_EMIT_LIB)
-        ok = output_archive(&c->messages, object, runtime, to) && write_header(c);
+        ok = output_archive(&c->messages, object, runtime, to);
     else if (ok)
         ok = output_link(&c->messages, object, runtime, to);
     output_discard(object);
@@ -265,24 +295,13 @@ static bool write_output(compilation *c, const char *to) {
     return false;
 }
 
-static bool stage_link(compilation *c) {
-    const char *temporary = output_temporary(c->memory, c->options->output);
-    if (write_output(c, temporary) && output_commit(&c->messages, temporary, c->options->output))
-        return true;
-    output_discard(temporary);
-    return false;
-}
-
-/* The header beside a library: OUTPUT with .h for its ending. */
 static bool write_header(compilation *c) {
-    const char *out = c->options->output, *dot = strrchr(base_name(out), '.');
-    size_t      stem = dot ? (size_t)(dot - out) : strlen(out);
-    const char *path = arena_printf(c->memory, "%.*s.h", (int)stem, out);
+    const char *path = header_path(c);
     const struct header_word words[] = {
         {"NAME", model_name(c)},
         {"VERSION", GGUFC_VERSION},
         {"MODEL", base_name(c->file->path)},
-        {"LIBRARY", base_name(out)},
+        {"LIBRARY", base_name(c->options->output)},
         {"SYMBOL", c->options->symbol},
         {NULL, NULL},
     };
@@ -292,6 +311,17 @@ static bool write_header(compilation *c) {
         output_commit(&c->messages, temporary, path))
         return true;
     output_discard(temporary);
+    return false;
+}
+
+static bool stage_link(compilation *c) {
+    const char *temporary = output_temporary(c->memory, c->options->output);
+    if (!write_output(c, temporary) || !output_commit(&c->messages, temporary, c->options->output)) {
+        output_discard(temporary);
+        return false;
+    }
+    if (c->options->emit != GGUFC_EMIT_LIB || write_header(c)) return true;
+    output_discard(c->options->output);
     return false;
 }
 

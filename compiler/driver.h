@@ -8,6 +8,9 @@
 /* "gguf", "arch", …; NULL past the last. */
 const char *driver_stage_name(enum ggufc_stage stage);
 
+/* What a name lacks to be the emitted symbol's, as in "is not …"; NULL where it can be. */
+const char *driver_symbol_lacks(const char *name);
+
 /* templates/model.h.in with @WORD@ replaced; `words` ends with a NULL name. */
 struct header_word {
     const char *name, *text;

@@ -55,6 +55,15 @@ val emit_iota(emit *e, type element, uint32_t n) {
     return n == 1 ? all[0] : LLVMConstVector(all, n);
 }
 
+val emit_constant(emit *e, const char *name, val initial, uint32_t align) {
+    val g = LLVMAddGlobal(e->module, LLVMTypeOf(initial), name);
+    LLVMSetInitializer(g, initial);
+    LLVMSetGlobalConstant(g, true);
+    LLVMSetLinkage(g, LLVMPrivateLinkage);
+    LLVMSetAlignment(g, align);
+    return g;
+}
+
 /* ---- memory */
 
 val emit_at(emit *e, val pointer, val bytes) {

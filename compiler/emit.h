@@ -58,6 +58,9 @@ val  emit_splat(emit *e, val scalar, uint32_t n);          /* <n x …> of a sca
 val  emit_splat_f32(emit *e, double x, uint32_t n);
 val  emit_iota(emit *e, type element, uint32_t n);         /* <0, 1, …, n - 1> */
 
+/* A private constant in read-only memory. */
+val  emit_constant(emit *e, const char *name, val initial, uint32_t align);
+
 /* ---- memory; addresses are pointer + bytes */
 
 val  emit_at(emit *e, val pointer, val bytes);

@@ -210,14 +210,8 @@ static const char *kernel_name(emit *e, const op *o) {
                             (unsigned long long)o->in[k]->ne[0]);
         if (emit_reads_body(o, o->in[k])) name = arena_printf(e->memory, "%s_one", name);
     }
-    if (o->kind == OP_RMS_NORM) name = arena_printf(e->memory, "%s_eps%.9g", name, (double)o->params.eps);
-    if (o->kind == OP_ROPE)
-        name = arena_printf(e->memory, "%s_d%u_%u_%d", name, o->params.head_dim, o->params.rope_dims,
-                            o->params.rope_pairing);
-    if (o->kind == OP_ROPE_TABLE)
-        name = arena_printf(e->memory, "%s_base%.17g_scale%.17g", name, o->params.rope_base,
-                            o->params.rope_scale);
-    return arena_printf(e->memory, "%s%s%s", name, emit_sink_key(e, o), o->head ? "_head" : "");
+    return arena_printf(e->memory, "%s%s%s%s", name, graph_params_text(e->memory, o, "_", ""),
+                        emit_sink_key(e, o), o->head ? "_head" : "");
 }
 
 static void operands(tokenwise *w) {

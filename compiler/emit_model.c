@@ -5,7 +5,6 @@
 
 #include "vocab.h"
 
-#include <llvm-c/Target.h>
 #include <string.h>
 
 #define MAX_FIELDS 40
@@ -38,18 +37,9 @@ static val record_end(const record *r) {
     return LLVMConstStructInContext(r->e->context, (val *)r->fields, r->n, false);
 }
 
-static val constant(emit *e, const char *name, val initial, uint32_t align) {
-    val g = LLVMAddGlobal(e->module, LLVMTypeOf(initial), name);
-    LLVMSetInitializer(g, initial);
-    LLVMSetGlobalConstant(g, true);
-    LLVMSetLinkage(g, LLVMPrivateLinkage);
-    LLVMSetAlignment(g, align);
-    return g;
-}
-
 static void put_text(record *r, const char *text) {
     val bytes = LLVMConstStringInContext2(r->e->context, text, strlen(text), false);
-    put(r, constant(r->e, "text", bytes, 1));
+    put(r, emit_constant(r->e, "text", bytes, 1));
 }
 
 /* `count` numbers of `size` bytes from this process's memory; targets are little-endian, and so are
@@ -57,7 +47,7 @@ static void put_text(record *r, const char *text) {
 static void put_array(record *r, const char *name, const void *data, uint64_t count, uint32_t size) {
     emit    *e = r->e;
     val   text = LLVMConstStringInContext2(e->context, data, count * size, true);
-    put(r, constant(e, name, text, 16));
+    put(r, emit_constant(e, name, text, 16));
 }
 
 /* ---- calls */
@@ -73,7 +63,7 @@ static val emit_call(emit *e, const plan_call *c, bool prefill) {
     }
     val *numbers = ARENA_ARRAY(e->memory, val, e->n_operands + 1);
     for (uint32_t i = 0; i < e->n_operands; i++) numbers[i] = emit_i64(e, e->operands[i]);
-    val args = constant(e, "args", LLVMConstArray2(e->i64, numbers, e->n_operands), 8);
+    val args = emit_constant(e, "args", LLVMConstArray2(e->i64, numbers, e->n_operands), 8);
 
     bool   per_token = c->per_token && !c->op->head; /* the head is one token's */
     record call = {.e = e};
@@ -89,7 +79,7 @@ static void put_calls(record *r, const char *name, const plan_call *calls, uint3
     val  *all = ARENA_ARRAY(e->memory, val, n);
     for (uint32_t i = 0; i < n; i++) all[i] = emit_call(e, &calls[i], prefill);
     record list = {.e = e};
-    put(&list, constant(e, name, LLVMConstArray2(LLVMTypeOf(all[0]), all, n), 16));
+    put(&list, emit_constant(e, name, LLVMConstArray2(LLVMTypeOf(all[0]), all, n), 16));
     put_u64(&list, n);
     put(r, record_end(&list));
 }
@@ -123,7 +113,7 @@ static void put_vocab(record *r, const vocab_tables *tables) {
     put_u8(&w, v->add_eos);
     put_u8(&w, v->add_space_prefix);
     put_u8(&w, v->pad);
-    put(r, constant(e, "vocab", record_end(&w), 16));
+    put(r, emit_constant(e, "vocab", record_end(&w), 16));
 }
 
 /* ---- the model */

@@ -40,16 +40,10 @@ void emit_rotate(emit *e, const op_params *p, val head, val angles) {
         rotate_pairs(e, p, head, angles, i, pairs - i < lanes ? pairs - i : lanes);
 }
 
-/* scale · base^(-2i / dims) for each pair, a constant table of f64. */
 val emit_rope_frequencies(emit *e, const op_params *p) {
     uint32_t pairs = p->rope_dims / 2;
     val     *all = ARENA_ARRAY(e->memory, val, pairs);
     for (uint32_t i = 0; i < pairs; i++)
         all[i] = LLVMConstReal(e->f64, p->rope_scale * pow(p->rope_base, -2.0 * i / p->rope_dims));
-    val table = LLVMAddGlobal(e->module, LLVMArrayType2(e->f64, pairs), "frequencies");
-    LLVMSetInitializer(table, LLVMConstArray2(e->f64, all, pairs));
-    LLVMSetGlobalConstant(table, true);
-    LLVMSetLinkage(table, LLVMInternalLinkage);
-    LLVMSetAlignment(table, 64);
-    return table;
+    return emit_constant(e, "frequencies", LLVMConstArray2(e->f64, all, pairs), 64);
 }

@@ -70,8 +70,12 @@ static void store_quantized(emit *e, const sink *s, val token, val at, val v) {
         return;
     }
     /* F16 and BF16: rounded, but kept as f32 so that no product converts them again. */
-    val rounded = q->type == QUANT_F16 ? emit_half_to_f32(e, emit_f32_to_half(e, v))
-                                       : emit_bf16_to_f32(e, emit_f32_to_bf16(e, v));
+    val rounded;
+    switch (q->type) {
+    case QUANT_F16: rounded = emit_half_to_f32(e, emit_f32_to_half(e, v)); break;
+    case QUANT_BF16: rounded = emit_bf16_to_f32(e, emit_f32_to_bf16(e, v)); break;
+    default: bug("activations of type %u", q->type);
+    }
     emit_store(e, rounded, emit_at(e, row, emit_mul_const(e, at, 4)), 4);
 }
 

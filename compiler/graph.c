@@ -1,8 +1,9 @@
 /* What an op is called, what it reads, and what shape comes out: one row each. A new op is a row
- * here, an emitter (emit_ops.c) and, where the language is to reach it, a `function` name. */
+ * here, an emitter (emit_elementwise.c) and, where the language is to reach it, a `function` name. */
 #include "graph.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define ACTIVATION (1u << VALUE_ACTIVATION)
@@ -35,6 +36,13 @@ static bool infer_like_input(op *o, char *why) {
     return true;
 }
 
+/* Weights that are added or multiplied one by one are read as plain numbers. */
+static bool plain(const value *v, char *why) {
+    const quant_info *info = quant_find(v->type);
+    if (v->kind != VALUE_WEIGHT || info->block_len == 1) return true;
+    return WHY("%s is %s; F32, F16 or BF16 is needed here", v->name, info->name);
+}
+
 static bool infer_get_rows(op *o, char *why) {
     if (o->in[0]->ne[2] != 1) return WHY("the table has more than 2 dimensions");
     set_shape(o, o->in[0]->ne[0], 1);
@@ -46,6 +54,7 @@ static bool infer_rms_norm(op *o, char *why) {
     if (w && value_count(w) != x->ne[0])
         return WHY("the weight has %llu values, rows of x have %llu", U(value_count(w)),
                    U(x->ne[0]));
+    if (w && !plain(w, why)) return false;
     return infer_like_input(o, why);
 }
 
@@ -75,12 +84,14 @@ static bool infer_elementwise(op *o, char *why) {
     if (value_count(o->in[0]) != value_count(o->in[1]))
         return WHY("operands of %llu and %llu values", U(value_count(o->in[0])),
                    U(value_count(o->in[1])));
+    if (!plain(o->in[1], why)) return false;
     return infer_like_input(o, why);
 }
 
 static bool rope_fits(const op *o, const value *factors, char *why) {
     if (o->params.rope_dims % 2) return WHY("dims is %u, which is odd", o->params.rope_dims);
     if (!factors) return true;
+    if (!plain(factors, why)) return false;
     bool     table = factors->kind == VALUE_ACTIVATION;
     uint64_t expected = table ? o->params.rope_dims : o->params.rope_dims / 2;
     if (value_count(factors) == expected) return true;
@@ -159,38 +170,38 @@ static const op_param_info attention_params[] = {
 const op_info op_infos[OP_KIND_COUNT] = {
     [OP_GET_ROWS] = {"get_rows", "get_rows",
                      {{"table", false, WEIGHT}, {"tokens", false, TOKENS}},
-                     NULL, infer_get_rows},
+                     NULL, false, infer_get_rows},
     [OP_RMS_NORM] = {"rms_norm", "rms_norm",
                      {{"x", false, ACTIVATION}, {"weight", true, WEIGHT}},
-                     rms_norm_params, infer_rms_norm},
+                     rms_norm_params, false, infer_rms_norm},
     [OP_MATMUL] = {"matmul", "matmul",
                    {{"weight", false, WEIGHT}, {"x", false, ACTIVATION}},
-                   NULL, infer_matmul},
+                   NULL, false, infer_matmul},
     [OP_ADD] = {"add", "add",
                 {{"a", false, ACTIVATION}, {"b", false, ACTIVATION | WEIGHT}},
-                NULL, infer_elementwise},
+                NULL, false, infer_elementwise},
     [OP_MUL] = {"mul", "mul",
                 {{"a", false, ACTIVATION}, {"b", false, ACTIVATION | WEIGHT}},
-                NULL, infer_elementwise},
+                NULL, false, infer_elementwise},
     [OP_ROPE] = {"rope", "rope",
                  {{"x", false, ACTIVATION}, {"factors", true, WEIGHT | ACTIVATION}},
-                 rope_params, infer_rope},
+                 rope_params, true, infer_rope},
     [OP_ATTENTION] = {"attention", "attention",
                       {{"q", false, ACTIVATION},
                        {"k", false, ACTIVATION | CACHE},
                        {"v", false, ACTIVATION | CACHE}},
-                      attention_params, infer_attention},
+                      attention_params, true, infer_attention},
     [OP_SWIGLU] = {"swiglu", "swiglu",
                    {{"gate", false, ACTIVATION}, {"up", false, ACTIVATION}},
-                   NULL, infer_elementwise},
+                   NULL, false, infer_elementwise},
     [OP_ROPE_TABLE] = {"rope_table", NULL,
                        {{"factors", true, WEIGHT}},
-                       rope_table_params, infer_rope_table},
-    [OP_KV_STORE] = {"kv_store", NULL, {{"x", false, ACTIVATION}}, kv_store_params, infer_kv_store},
-    [OP_QUANTIZE] = {"quantize", NULL, {{"x", false, ACTIVATION}}, NULL, infer_like_input},
+                       rope_table_params, false, infer_rope_table},
+    [OP_KV_STORE] = {"kv_store", NULL, {{"x", false, ACTIVATION}}, kv_store_params, false, infer_kv_store},
+    [OP_QUANTIZE] = {"quantize", NULL, {{"x", false, ACTIVATION}}, NULL, false, infer_like_input},
     [OP_GLU_MATMUL] = {"glu_matmul", NULL,
                        {{"gate", false, WEIGHT}, {"up", false, WEIGHT}, {"x", false, ACTIVATION}},
-                       NULL, infer_glu_matmul},
+                       NULL, false, infer_glu_matmul},
 };
 
 enum op_kind graph_find_function(const char *name) {
@@ -272,21 +283,31 @@ const char *graph_shape_text(arena *a, const value *v) {
     return arena_printf(a, "%s%s]", text, v->per_token ? ", T" : "");
 }
 
-static void print_params(const op *o, FILE *f) {
-    const op_param_info *p = op_infos[o->kind].params;
-    if (!p) return;
-    const char *separator = " {";
-    for (; p->name; p++, separator = ", ") {
-        const char *at = (const char *)&o->params + p->offset;
-        fprintf(f, "%s%s=", separator, p->name);
-        switch (p->type) {
-        case PARAM_F32: fprintf(f, "%g", (double)*(const float *)at); break;
-        case PARAM_F64: fprintf(f, "%g", *(const double *)at); break;
-        case PARAM_U32: fprintf(f, "%u", *(const uint32_t *)at); break;
-        case PARAM_WORD: fprintf(f, "%s", p->words[*(const int *)at]); break;
-        }
+/* The shortest of six digits or all that reads back as the same number. */
+static const char *number_text(arena *a, double x, bool single) {
+    const char *text = arena_printf(a, "%g", x);
+    double      back = strtod(text, NULL);
+    if (single ? (float)back == (float)x : back == x) return text;
+    return arena_printf(a, single ? "%.9g" : "%.17g", x);
+}
+
+static const char *param_text(arena *a, const op_param_info *p, const void *at) {
+    switch (p->type) {
+    case PARAM_F32: return number_text(a, (double)*(const float *)at, true);
+    case PARAM_F64: return number_text(a, *(const double *)at, false);
+    case PARAM_U32: return arena_printf(a, "%u", *(const uint32_t *)at);
+    case PARAM_WORD: return p->words[*(const int *)at];
     }
-    fputs("}", f);
+    bug("parameter %s has no type", p->name);
+}
+
+const char *graph_params_text(arena *a, const op *o, const char *before, const char *equals) {
+    const char          *text = "";
+    const op_param_info *p = op_infos[o->kind].params;
+    for (; p && p->name; p++)
+        text = arena_printf(a, "%s%s%s%s%s", text, before, p->name, equals,
+                            param_text(a, p, (const char *)&o->params + p->offset));
+    return text;
 }
 
 static void print_fused(const op *o, FILE *f) {
@@ -312,7 +333,8 @@ void graph_print(const graph *g, void *stream) {
         for (uint32_t k = 0; k < o->n_in; k++)
             if (o->in[k]) fprintf(f, "%s%s", k ? ", " : "", o->in[k]->name);
         fputs(")", f);
-        print_params(o, f);
+        const char *params = graph_params_text(scratch, o, ", ", "=");
+        if (*params) fprintf(f, " {%s}", params + 2);
         print_fused(o, f);
         if (o->head) fputs(" head", f);
         fputs("\n", f);

@@ -128,6 +128,8 @@ typedef struct op_info {
     op_input_info        inputs[OP_MAX_INPUTS];     /* ends with a NULL name */
     const op_param_info *params;                    /* NULL or ends with a NULL name */
 
+    bool positional; /* reads the tokens' positions: not for the head, which is one token's */
+
     /* Checks the shapes of op.in and sets those of op.out. False with a sentence in `why` (at most
        GRAPH_WHY_BYTES) such as "weight has 2048 columns, x has 4096". */
     bool (*infer)(op *o, char *why);
@@ -181,6 +183,9 @@ void graph_print(const graph *g, void *stream);
 
 /* "f32 [256, T]" */
 const char *graph_shape_text(arena *a, const value *v);
+
+/* The op's parameters, exactly: BEFORE name EQUALS value, one after another. */
+const char *graph_params_text(arena *a, const op *o, const char *before, const char *equals);
 
 /* Product of ne. */
 uint64_t value_count(const value *v);

@@ -10,7 +10,7 @@ const isa *const isa_rows[] = {
 };
 
 /* What CPU names imply, as far as the rows above ask. */
-#define AVX2        "+avx2,+fma,+f16c"
+#define AVX2        "+sse3,+ssse3,+sse4.1,+sse4.2,+avx,+avx2,+fma,+f16c"
 #define AVX_VNNI    AVX2 ",+avxvnni"
 #define AVX512      AVX2 ",+avx512f,+avx512bw,+avx512vl,+avx512dq"
 #define AVX512_VNNI AVX512 ",+avx512vnni"
@@ -89,10 +89,11 @@ const isa *isa_select(const char *triple, const char *features) {
 
 activation_layout isa_activation_layout(const isa *target, enum quant_type type, uint64_t n) {
     activation_layout l = {0};
-    if (type != QUANT_Q8_0) {
+    if (type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16) {
         l.bytes = n * sizeof(float);
         return l;
     }
+    if (type != QUANT_Q8_0) bug("activations of type %d", type);
     l.corrections = n;
     l.scales = l.corrections + (target->unsigned_weights ? n : 0);
     l.bytes = l.scales + n / 8;

@@ -1,7 +1,7 @@
 /* isa.h - what the emitters need to know of an instruction set, a row each.
  *
  * Kernels are written once, over LLVM's vectors; an ISA says how wide those should be and how it
- * multiplies 32 pairs of 8-bit integers. The generic row uses nothing but LLVM's own vector
+ * multiplies pairs of 8-bit integers. The generic row uses nothing but LLVM's own vector
  * operations and works on every target.
  *
  * Q8_0 activations are stored planar, for n values (all offsets from the row's start, rows aligned

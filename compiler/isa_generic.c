@@ -8,7 +8,7 @@ static val generic_dot(emit *e, val weights, val activations, val sum) {
     val w = emit_cast(e, LLVMSExt, weights, e->i16), x = emit_cast(e, LLVMSExt, activations, e->i16);
     val products = emit_cast(e, LLVMSExt, emit_mul(e, w, x), e->i32);
     for (uint32_t i = 0; i < 4; i++)
-        sum = emit_add(e, sum, emit_pick(e, products, NULL, i * 8, 1, 8));
+        sum = emit_add(e, sum, emit_pick(e, products, NULL, i, 4, 8));
     return sum;
 }
 

@@ -30,10 +30,13 @@ static val avx2_dot(emit *e, val weights, val activations, val sum) {
     return emit_add(e, sum, emit_intrinsic(e, "llvm.x86.avx2.pmadd.wd", NULL, word_args, 2));
 }
 
+/* All that a feature needs stands beside it: LLVM takes -avx to mean -avx2 and what follows. */
+#define AVX2 "sse3 ssse3 sse4.1 sse4.2 avx avx2 fma f16c"
+
 const isa isa_avx512_vnni = {
     .name = "avx512-vnni",
     .arch = "x86_64",
-    .features = "avx512f avx512bw avx512vl avx512dq avx512vnni fma f16c",
+    .features = AVX2 " avx512f avx512bw avx512vl avx512dq avx512vnni",
     .lanes = 16,
     .registers = 32,
     .tokens = 4,
@@ -46,7 +49,7 @@ const isa isa_avx512_vnni = {
 const isa isa_avx_vnni = {
     .name = "avx-vnni",
     .arch = "x86_64",
-    .features = "avx2 avxvnni fma f16c",
+    .features = AVX2 " avxvnni",
     .lanes = 8,
     .registers = 16,
     .tokens = 2,
@@ -59,7 +62,7 @@ const isa isa_avx_vnni = {
 const isa isa_avx2 = {
     .name = "avx2",
     .arch = "x86_64",
-    .features = "avx2 fma f16c",
+    .features = AVX2,
     .lanes = 8,
     .registers = 16,
     .tokens = 2,

@@ -33,7 +33,7 @@ static bool read_u32(const char *name, const char *text, uint32_t least, uint32_
     char *end;
     errno = 0;
     unsigned long long n = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || errno || n < least || n > (1u << 24))
+    if (*text < '0' || *text > '9' || *end || errno || n < least || n > GGUFC_MAX_TOKENS)
         return wrong(name, text, "a number in range");
     *out = (uint32_t)n;
     return true;
@@ -85,12 +85,8 @@ static bool read_runtime(ggufc_compile_options *o, const char *name, const char 
 }
 
 static bool read_symbol(ggufc_compile_options *o, const char *name, const char *text) {
-    bool ok = *text && !(*text >= '0' && *text <= '9');
-    for (const char *c = text; *c; c++)
-        ok = ok && (*c == '_' || (*c >= '0' && *c <= '9') || ((*c | 32) >= 'a' && (*c | 32) <= 'z'));
-    if (!ok) return wrong(name, text, "a C name");
-    if (!strncmp(text, "ggufc_", 6) && strcmp(text, o->symbol))
-        return wrong(name, text, "free: names that begin with ggufc_ are the runtime's");
+    const char *lacks = driver_symbol_lacks(text);
+    if (lacks) return wrong(name, text, lacks);
     o->symbol = text;
     return true;
 }
@@ -147,7 +143,7 @@ static const option table[] = {
     {"--batch", "N", read_batch, "most tokens of a prompt at a time (default 256)"},
     {"--unroll", "full|N", read_unroll, "blocks of a row that stand straight-line (default full)"},
     {"--arch", "FILE", read_arch, "an architecture template instead of the built-in one"},
-    {"--symbol", "NAME", read_symbol, "of the model in obj and lib (default ggufc_compiled)"},
+    {"--symbol", "NAME", read_symbol, "of the model, unless it is an exe (default ggufc_compiled)"},
     {"--runtime", "FILE", read_runtime, "the runtime library (default: beside this program)"},
     {"--dump", "WHAT,…", read_dump, "print graph, plan, llvm-ir or asm to standard output"},
     {"--stop-after", "STAGE", read_stop, "gguf, arch, resolve, fuse, plan, emit, target or link"},

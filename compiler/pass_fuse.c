@@ -2,6 +2,7 @@
  * order of the table, and either joins the two or leaves them; what is joined disappears from the
  * list of ops, and the value it made is from then on made by the op that took it over. */
 #include "pass.h"
+#include "plan.h"
 
 #include <string.h>
 
@@ -115,7 +116,8 @@ static bool makes_blocks(const op *o, enum quant_type type) {
     switch (o->kind) {
     case OP_RMS_NORM: return o->out->ne[0] % block == 0;
     case OP_ATTENTION: return o->params.head_dim % block == 0;
-    case OP_GLU_MATMUL: return value_count(o->out) % block == 0;
+    case OP_GLU_MATMUL:
+        return value_count(o->out) % PLAN_UNIT_ROWS == 0 && PLAN_UNIT_ROWS % block == 0;
     default: return false;
     }
 }

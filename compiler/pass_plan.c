@@ -7,7 +7,7 @@
 
 #define ALIGN       64
 #define MAX_HEADS   8 /* of attention in a unit */
-#define MATMUL_ROWS 32 /* of a unit at most, unless it is a head; a multiple of every block length */
+#define MATMUL_ROWS PLAN_UNIT_ROWS /* of a unit at most, unless it is a head */
 
 /* When a value is made and last used, in stages: what runs between two barriers. */
 typedef struct life {
@@ -68,8 +68,7 @@ static bool reads_dirty(const planner *pl, const op *o) {
     return false;
 }
 
-static void barrier(planner *pl, plan_call *call) {
-    call->barrier = true;
+static void next_stage(planner *pl) {
     pl->stage++;
     memset(pl->dirty, 0, pl->g->n_values * sizeof *pl->dirty);
 }
@@ -101,11 +100,14 @@ static plan_call *plan_list(planner *pl, bool head, uint32_t *count) {
     for (uint32_t i = 0; i < pl->g->n_ops; i++) {
         const op *o = pl->g->ops[i];
         if (o->head != head) continue;
-        if (n && reads_dirty(pl, o)) barrier(pl, &calls[n - 1]);
+        if (n && reads_dirty(pl, o)) {
+            calls[n - 1].barrier = true;
+            next_stage(pl);
+        }
         calls[n++] = plan_op(pl->target, o);
         touch_all(pl, o);
     }
-    if (n) barrier(pl, &calls[n - 1]);
+    next_stage(pl); /* whoever evaluates a list waits for all threads at its end */
     *count = n;
     return calls;
 }

@@ -11,6 +11,9 @@
 #include "graph.h"
 #include "isa.h"
 
+/* Rows of a unit of a matrix product whose rows are a multiple of it: what fusion can count on. */
+#define PLAN_UNIT_ROWS 32
+
 typedef struct plan_options {
     uint32_t n_ctx;   /* positions in the key-value cache */
     uint32_t n_batch; /* most tokens in one call */

@@ -1,6 +1,6 @@
 /* quant.h - the types a GGUF tensor can have, one row each, indexed by the file's type id.
  *
- * Block layouts are those of ggml (ggml-common.h). A type without `dot` support is known by name
+ * Block layouts are those of ggml (ggml-common.h). A type that is not `compiled` is known by name
  * and size, so that a file holding it is read and described, and refused by name when compiled. */
 #ifndef GGUFC_QUANT_H
 #define GGUFC_QUANT_H

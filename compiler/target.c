@@ -48,15 +48,16 @@ static bool list_names(const char *list, const char *name, size_t size) {
     return false;
 }
 
-/* LLVM ignores an unknown feature. Its C API names those of this machine's kind, on or off; for
-   another kind of machine LLVM's own warning has to do. */
-static bool check_features(arena *a, diag *d, const char *features) {
+/* LLVM ignores an unknown feature with a warning of its own. Its C API names only those that it can
+   find out about this machine: on x86-64 they are all that matter here. */
+static bool check_x86_features(arena *a, diag *d, const char *features) {
     const char *known = take_message(a, LLVMGetHostCPUFeatures());
     for (const char *at = features; *at; at += strcspn(at, ","), at += *at == ',') {
         size_t n = strcspn(at, ",");
         if (n < 2 || !list_names(known, at + 1, n - 1))
-            return diag_error(d, "--features: LLVM has no feature '%.*s' for this kind of machine",
-                              (int)n, at);
+            return diag_error(d, "--features: '%.*s' is not one that ggufc knows", (int)n, at);
+        if (list_names("-sse,-sse2,-fxsr,-cx8", at + 1, n - 1) && *at == '-')
+            return diag_error(d, "--features: x86-64 cannot be without %.*s", (int)n - 1, at + 1);
     }
     return true;
 }
@@ -65,7 +66,8 @@ static bool check_features(arena *a, diag *d, const char *features) {
 static bool choose_cpu(target *t, arena *a, diag *d, bool native, const char *cpu,
                        const char *features) {
     const char *known;
-    if (native && features && !check_features(a, d, features)) return false;
+    if (native && features && !strncmp(t->triple, "x86_64", 6) && !check_x86_features(a, d, features))
+        return false;
     if (!cpu) cpu = native ? "native" : "generic";
     if (!strcmp(cpu, "native")) {
         if (!native) return diag_error(d, "--cpu=native needs the target to be this machine");

@@ -75,6 +75,6 @@ void cli_info_print(stream *out, const ggufc_model *model, const char *weights_p
 }
 
 void cli_info_print_version(stream *out, const ggufc_model *model) {
-    stream_printf(out, "%s (%s, %s), compiled by ggufc %s for %s\n", model->name, model->arch,
+    stream_printf(out, "%s (%s, %s), compiled by %s for %s\n", model->name, model->arch,
                   model->types, model->compiler, model->target);
 }

@@ -6,8 +6,17 @@
 
 #if defined(__x86_64__)
 
+#include <cpuid.h>
+
 static bool has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+
+/* Leaf 7, subleaf 1, EAX bit 4; not every compiler has a name for it. */
+static bool has_avx_vnni(void) {
+    unsigned a, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
 
 static bool has_avx512_vnni(void) {
@@ -21,7 +30,7 @@ static const struct {
     bool (*supported)(void);
 } rows[] = {
     {"x86_64 avx2", has_avx2},
-    {"x86_64 avx-vnni", has_avx2},
+    {"x86_64 avx-vnni", has_avx_vnni},
     {"x86_64 avx512-vnni", has_avx512_vnni},
 };
 

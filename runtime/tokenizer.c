@@ -357,10 +357,6 @@ size_t tokenizer_max_piece(const ggufc_vocab *vocab) {
     return max;
 }
 
-int32_t tokenizer_find(const ggufc_vocab *vocab, const char *text, size_t size) {
-    return size > UINT32_MAX ? -1 : ggufc_vocab_find(vocab, text, (uint32_t)size);
-}
-
 bool tokenizer_is_end(const ggufc_vocab *vocab, int32_t id) {
     if (id < 0 || (uint32_t)id >= vocab->n_tokens) return false;
     return id == vocab->eos || id == vocab->eot || (vocab->types[id] & GGUFC_TOKEN_ENDS);

@@ -57,9 +57,6 @@ size_t tokenizer_piece(const ggufc_vocab *vocab, int32_t id, char *out, size_t c
 /* The longest piece of any token in bytes, for allocating once. */
 size_t tokenizer_max_piece(const ggufc_vocab *vocab);
 
-/* The token of exactly this text as stored ("▁" for a space), or -1. */
-int32_t tokenizer_find(const ggufc_vocab *vocab, const char *text, size_t size);
-
 /* Whether generation ends at this token: EOS, EOT, and others that close a turn. */
 bool tokenizer_is_end(const ggufc_vocab *vocab, int32_t id);
 

@@ -29,11 +29,12 @@ static bool has_flag(const char *flag) {
 static void agrees_with_the_system(void **state) {
     (void)state;
 #if defined(__x86_64__)
-    bool avx2 = has_flag("avx2") && has_flag("fma");
+    bool avx2 = has_flag("avx2") && has_flag("fma") && has_flag("f16c");
     bool vnni = avx2 && has_flag("avx512f") && has_flag("avx512bw") && has_flag("avx512vl") &&
                 has_flag("avx512dq") && has_flag("avx512_vnni");
     assert_int_equal(cpu_can_run("x86_64 avx2"), avx2);
     assert_int_equal(cpu_can_run("x86_64 avx512-vnni"), vnni);
+    assert_int_equal(cpu_can_run("x86_64 avx-vnni"), avx2 && has_flag("avx_vnni"));
 #else
     skip();
 #endif

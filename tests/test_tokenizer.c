@@ -292,9 +292,9 @@ static void test_pieces(void **state) {
     assert_int_equal(out[1], '#');
     assert_int_equal(tokenizer_piece(&x.tables.vocab, 9, NULL, 0, 0), 3);
     assert_int_equal(tokenizer_max_piece(&x.tables.vocab), 7);
-    assert_int_equal(tokenizer_find(&x.tables.vocab, "▁a", 4), 8);
-    assert_int_equal(tokenizer_find(&x.tables.vocab, "c", 1), -1);
-    assert_int_equal(tokenizer_find(&x.tables.vocab, "", 0), -1);
+    assert_int_equal(ggufc_vocab_find(&x.tables.vocab, "▁a", 4), 8);
+    assert_int_equal(ggufc_vocab_find(&x.tables.vocab, "c", 1), -1);
+    assert_int_equal(ggufc_vocab_find(&x.tables.vocab, "", 0), -1);
     fixture_close(&x);
 }
 

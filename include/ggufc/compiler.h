@@ -12,6 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum ggufc_emit {
     GGUFC_EMIT_EXE,     /* an executable */
     GGUFC_EMIT_OBJ,     /* the model's object, to be linked with the runtime library */
@@ -31,6 +35,8 @@ enum ggufc_stage {
     GGUFC_STAGE_TARGET,
     GGUFC_STAGE_LINK
 };
+
+#define GGUFC_MAX_TOKENS (1 << 24) /* of a context, of a batch */
 
 enum {
     GGUFC_DUMP_GRAPH = 1, /* as the last stage before the plan left it */
@@ -54,7 +60,7 @@ typedef struct ggufc_compile_options {
     uint32_t         batch;      /* most tokens of a prompt at a time */
     uint32_t         unroll;     /* blocks, a multiple of 4; 0: whole rows */
     const char      *runtime;    /* the runtime library; NULL: beside the compiler, or installed */
-    bool             verbose;    /* a line for each stage, with its time, on standard error */
+    bool             verbose;    /* a note for each stage, with its time */
 } ggufc_compile_options;
 
 void ggufc_compile_defaults(ggufc_compile_options *options);
@@ -62,8 +68,15 @@ void ggufc_compile_defaults(ggufc_compile_options *options);
 /* Receives a line about the model or its compilation: level 0 a note, 1 a warning, 2 an error. */
 typedef void ggufc_message(void *user, int level, const char *line);
 
-/* False after an error was reported (to `message`, or to standard error where that is NULL). The
-   output appears whole or not at all. */
+/* False after an error was reported (to `message`, or to standard error where that is NULL): options
+   out of range, a model that cannot be compiled, a file that cannot be written. The output appears
+   whole or not at all; while it is written, SIGINT, SIGTERM and SIGHUP, where they would end the
+   process, remove what is unfinished first. Linking runs $CC or cc, a library also ar. Out of memory
+   ends the process with status 1. */
 bool ggufc_compile(const ggufc_compile_options *options, ggufc_message *message, void *user);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

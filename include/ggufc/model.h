@@ -1,6 +1,6 @@
 /* ggufc/model.h - the ABI between generated code and the runtime.
  *
- * A compiled model is one constant, `ggufc_model` (or the name given with --symbol): what it needs
+ * A compiled model is one constant, `ggufc_compiled` (or the name given with --symbol): what it needs
  * to know of its weights file, its tokenizer as tables, the sizes of its memory, and three lists of
  * calls. Evaluating a list means: every thread walks it from the start, does its share of each
  * call's units, and waits for the others where a call says so. That is all the runtime knows of the
@@ -122,7 +122,7 @@ typedef struct ggufc_model {
     const char *arch;        /* general.architecture */
     const char *types;       /* types of the weights: "Q8_0 F32" */
     const char *target;      /* what the code was compiled for: "x86_64 avx512-vnni" */
-    const char *compiler;    /* the compiler's version */
+    const char *compiler;    /* "ggufc 0.1.0" */
     const char *path;        /* absolute path of the GGUF file at compile time */
     uint64_t    arena_bytes, kv_bytes, weight_bytes;
     uint64_t    logits_offset; /* in the arena: n_vocab f32 */

@@ -1,6 +1,6 @@
 /* ggufc/runtime.h - running a compiled model inside a program of your own.
  *
- * Link the model (ggufc --emit=lib or --emit=so) and include its generated header, which declares
+ * Link the model (ggufc --emit=lib) and include its generated header, which declares
  * it as a constant, here `story_model`. A session is one conversation with it: the weights, mapped;
  * a key-value cache; a team of threads.
  *
