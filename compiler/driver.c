@@ -26,6 +26,7 @@
 #define DEFAULT_CTX   4096
 #define DEFAULT_BATCH 256
 #define MAX_HEAD_DIM  1024
+#define MAX_TEXT      (1u << 20) /* bytes of a template */
 #define DEFAULT_SYMBOL "ggufc_compiled"
 
 typedef struct compilation {
@@ -63,12 +64,15 @@ static bool check_output(compilation *c) {
     const ggufc_compile_options *o = c->options;
     if (o->stop_after != GGUFC_STAGE_LINK) return true;
     if (!o->output) return diag_error(&c->messages, "no output was given");
-    if (!output_check(&c->messages, o->output, o->model)) return false;
+    const char *inputs[4] = {o->model}, **next = inputs + 1;
+    if (o->arch) *next++ = o->arch;
+    if (o->runtime) *next++ = o->runtime;
+    if (!output_check(&c->messages, o->output, inputs)) return false;
     if (o->emit != GGUFC_EMIT_LIB) return true;
     if (!strcmp(header_path(c), o->output))
         return diag_error(&c->messages, "%s: is where the library's header goes; say -o FILE.a",
                           o->output);
-    return output_check(&c->messages, header_path(c), o->model);
+    return output_check(&c->messages, header_path(c), inputs);
 }
 
 const char *driver_symbol_lacks(const char *text) {
@@ -111,9 +115,9 @@ static bool read_text(compilation *c, const char *path, const char **text, size_
         if (n) memcpy(grown, all, n);
         all = grown;
         n += fread(all + n, 1, room - n, f);
-    } while (n == room);
-    bool failed = ferror(f);
-    if (failed) diag_error(&c->messages, "%s: %s", path, strerror(errno));
+    } while (n == room && n < MAX_TEXT);
+    bool failed = ferror(f) || n >= MAX_TEXT;
+    if (failed) diag_error(&c->messages, "%s: %s", path, n >= MAX_TEXT ? "too long for a template" : strerror(errno));
     fclose(f);
     *text = all;
     *size = n;

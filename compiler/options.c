@@ -102,7 +102,7 @@ static bool read_batch(ggufc_compile_options *o, const char *name, const char *t
 static bool read_unroll(ggufc_compile_options *o, const char *name, const char *text) {
     o->unroll = 0;
     if (!strcmp(text, "full")) return true;
-    if (!read_u32(name, text, 4, &o->unroll)) return false;
+    if (!read_u32(name, text, 1, &o->unroll)) return false;
     return o->unroll % 4 == 0 || wrong(name, text, "'full' or a multiple of 4");
 }
 
@@ -141,7 +141,7 @@ static const option table[] = {
     {"--features", "LIST", read_features, "CPU features to add or remove: +avx512vnni,-avx512f"},
     {"--ctx", "N", read_ctx, "positions in the key-value cache (default: as trained, at most 4096)"},
     {"--batch", "N", read_batch, "most tokens of a prompt at a time (default 256)"},
-    {"--unroll", "full|N", read_unroll, "blocks of a row that stand straight-line (default full)"},
+    {"--unroll", "full|N", read_unroll, "blocks of a row that stand straight-line: all (default), or N, a multiple of 4"},
     {"--arch", "FILE", read_arch, "an architecture template instead of the built-in one"},
     {"--symbol", "NAME", read_symbol, "of the model, unless it is an exe (default ggufc_compiled)"},
     {"--runtime", "FILE", read_runtime, "the runtime library (default: beside this program)"},

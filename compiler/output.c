@@ -13,6 +13,7 @@
 
 #define RUNTIME_NAME  "libggufc_runtime.a"
 #define MAX_TEMPORARY 8
+#define MAX_CC_WORDS  16
 
 extern char **environ;
 
@@ -27,7 +28,7 @@ static void remove_pending(int sig) {
 }
 
 static void watch_signals(void) {
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
     for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
         struct sigaction old;
         if (!sigaction(signals[i], NULL, &old) && old.sa_handler == SIG_DFL)
@@ -35,12 +36,15 @@ static void watch_signals(void) {
     }
 }
 
-bool output_check(diag *d, const char *path, const char *model) {
+bool output_check(diag *d, const char *path, const char *const *inputs) {
     struct stat out, in;
-    if (stat(path, &out)) return true; /* what else is wrong shows when it is written */
+    if (lstat(path, &out)) return true; /* what else is wrong shows when it is written */
+    if (S_ISLNK(out.st_mode))
+        return diag_error(d, "%s: is a symbolic link; name the file that it stands for", path);
     if (!S_ISREG(out.st_mode)) return diag_error(d, "%s: is no regular file to be replaced", path);
-    if (!stat(model, &in) && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
-        return diag_error(d, "%s: is the model itself; say another output with -o", path);
+    for (; *inputs; inputs++)
+        if (!stat(*inputs, &in) && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+            return diag_error(d, "%s: is read to make it; say another output with -o", path);
     return true;
 }
 
@@ -110,11 +114,21 @@ bool output_run(diag *d, const char *const *argv) {
 }
 
 bool output_link(diag *d, const char *object, const char *runtime, const char *path) {
+    static const char *const flags[] = {"-pthread", "-Wl,--gc-sections", "-Wl,-z,noexecstack", "-s"};
     const char *cc = getenv("CC");
-    const char *argv[] = {
-        cc && *cc ? cc : "cc", "-o", path, object, runtime, "-pthread", "-Wl,--gc-sections",
-        "-Wl,-z,noexecstack", "-s", NULL,
-    };
+    const char *argv[MAX_CC_WORDS + 8];
+    char        words[1024];
+    size_t      n = 0;
+    snprintf(words, sizeof words, "%s", cc && *cc ? cc : "cc");
+    for (char *rest, *word = strtok_r(words, " ", &rest); word && n < MAX_CC_WORDS;
+         word = strtok_r(NULL, " ", &rest))
+        argv[n++] = word; /* CC may hold flags, as make's */
+    argv[n++] = "-o";
+    argv[n++] = path;
+    argv[n++] = object;
+    argv[n++] = runtime;
+    for (size_t i = 0; i < ARRAY_LEN(flags); i++) argv[n++] = flags[i];
+    argv[n] = NULL;
     return output_run(d, argv);
 }
 
@@ -146,10 +160,19 @@ static bool readable(const char *path) {
     return access(path, R_OK) == 0;
 }
 
+static bool is_library(const char *path) {
+    char  magic[8] = "";
+    FILE *f = fopen(path, "rb");
+    bool  yes = f && fread(magic, 1, 8, f) == 8 && !memcmp(magic, "!<arch>\n", 8);
+    if (f) fclose(f);
+    return yes;
+}
+
 const char *output_find_runtime(arena *a, diag *d, const char *given) {
     if (given) {
-        if (readable(given)) return given;
-        diag_error(d, "%s: the runtime library cannot be read: %s", given, strerror(errno));
+        if (is_library(given)) return given;
+        diag_error(d, "%s: no runtime library: %s", given,
+                   readable(given) ? "it is not an archive" : strerror(errno));
         return NULL;
     }
     char    self[4096];

@@ -5,11 +5,11 @@
 #include "diag.h"
 
 /* Refuses an output that a rename would put in the place of something else: a folder, a device, a
-   pipe, or the model itself. */
-bool output_check(diag *d, const char *path, const char *model);
+   pipe, a link, or one of the `inputs`, which end with NULL. */
+bool output_check(diag *d, const char *path, const char *const *inputs);
 
 /* A name beside `path` to write to; output_commit renames it there. Until then it is removed when
-   the process is interrupted (SIGINT, SIGTERM, SIGHUP). */
+   the process is interrupted (SIGINT, SIGTERM, SIGHUP, SIGQUIT). */
 const char *output_temporary(arena *a, const char *path);
 
 bool output_write(diag *d, const char *path, const void *data, size_t size);

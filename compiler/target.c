@@ -56,7 +56,7 @@ static bool check_x86_features(arena *a, diag *d, const char *features) {
         size_t n = strcspn(at, ",");
         if (n < 2 || !list_names(known, at + 1, n - 1))
             return diag_error(d, "--features: '%.*s' is not one that ggufc knows", (int)n, at);
-        if (list_names("-sse,-sse2,-fxsr,-cx8", at + 1, n - 1) && *at == '-')
+        if (list_names("-sse,-sse2,-fxsr,-cx8,-64bit", at + 1, n - 1) && *at == '-')
             return diag_error(d, "--features: x86-64 cannot be without %.*s", (int)n - 1, at + 1);
     }
     return true;
@@ -86,6 +86,15 @@ static bool choose_cpu(target *t, arena *a, diag *d, bool native, const char *cp
     return true;
 }
 
+/* Others of LLVM's are no CPUs, cannot read weights in place, or end LLVM itself. */
+static bool known_architecture(const char *triple) {
+    static const char *const names[] = {"x86_64", "i386", "i486", "i586", "i686", "aarch64", "arm", "thumb",
+                                        "riscv32", "riscv64", "loongarch64"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (!strncmp(triple, names[i], strlen(names[i]))) return true;
+    return false;
+}
+
 bool target_open(target *t, arena *a, diag *d, const char *triple, const char *cpu,
                  const char *features) {
     *t = (target){0};
@@ -94,6 +103,9 @@ bool target_open(target *t, arena *a, diag *d, const char *triple, const char *c
     t->triple = triple ? take_message(a, LLVMNormalizeTargetTriple(triple)) : host;
     size_t host_arch = strcspn(host, "-");
     bool   native = t->native = !strncmp(t->triple, host, host_arch + 1);
+    if (!known_architecture(t->triple))
+        return diag_error(d, "--target=%s: not a machine that ggufc compiles for: x86_64, i686, aarch64, "
+                          "arm, riscv32, riscv64 and loongarch64 are", t->triple);
     char         *message = NULL;
     LLVMTargetRef ref;
     if (LLVMGetTargetFromTriple(t->triple, &ref, &message))

@@ -41,13 +41,23 @@ static void on_interrupt(int signal_number) {
     cli_interrupted = 1;
 }
 
+/* Reading a mapped file past its new end raises SIGBUS; there is no way back from it. */
+static void on_lost_weights(int signal_number) {
+    static const char line[] = "error: the weights file became shorter while it was in use\n";
+    (void)signal_number;
+    if (write(STDERR_FILENO, line, sizeof line - 1) < 0) _exit(EXIT_FAILURE);
+    _exit(EXIT_FAILURE);
+}
+
 static void catch_signals(void) {
+    struct sigaction lost = { .sa_handler = on_lost_weights };
     struct sigaction interrupt = { .sa_handler = on_interrupt, .sa_flags = SA_RESETHAND };
     struct sigaction ignored = { .sa_handler = SIG_IGN };
     struct sigaction before;
     if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
         sigaction(SIGINT, &interrupt, NULL);
     sigaction(SIGPIPE, &ignored, NULL);
+    sigaction(SIGBUS, &lost, NULL);
 }
 
 /* ---- telling */

@@ -253,6 +253,7 @@ static uint32_t team_start(threads_team *team) {
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* raised by the thread itself: blocked, it would end the process unheard */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     uint32_t started = 0;
     while (started + 1 < team->n_threads) {

@@ -227,6 +227,9 @@ static const bad_text bad_builds[] = {
     { LAYER("y = attention(x, x, x, 0, 1)\n"), "t.arch:8:24: head_dim of attention is 0" },
     { LAYER("y = attention(x, x, x, 4294967296, 1)\n"), "t.arch:8:24: head_dim of attention is" },
 
+    { OUTPUT("y = rope(x, head_dim=8, dims=8, base=1e4, pairing=halves)\n"),
+      "t.arch:9:5: rope cannot stand in the output" },
+    { OUTPUT("y = attention(x, x, x, 8, 1)\n"), "t.arch:9:5: attention cannot stand in the output" },
     { OUTPUT("y = get_rows(e, tokens)\n"), "t.arch:9:17: 'output' can read one value that was" },
     { OUTPUT("y = e\n"), "t.arch:8:1: 'output' reads no value made before it" },
     { OUTPUT("y = x\n"), "t.arch:8:1: the last value of 'output', 'x', is no vector of logits" },

@@ -167,6 +167,8 @@ static const compiled_variant variants[] = {
     {"avx-vnni", "--cpu=x86-64-v3 --features=+avxvnni", X86_V3 " avx_vnni"},
     {"avx2", "--cpu=x86-64-v3", X86_V3},
     {"generic", "--cpu=x86-64", "sse2"},
+    {"without avx", "--features=-avx", ""},
+    {"without avx512f", "--features=-avx512f", ""},
     {"unroll 4", "--unroll=4", ""},
     {"unroll 8", "--unroll=8", ""},
     {"ctx 64, batch 5", "--ctx=64 --batch=5", ""},
