@@ -42,7 +42,7 @@ static void on_interrupt(int signal_number) {
 }
 
 /* Reading a mapped file past its new end raises SIGBUS; there is no way back from it. */
-static void on_lost_weights(int signal_number) {
+static _Noreturn void on_lost_weights(int signal_number) {
     static const char line[] = "error: the weights file became shorter while it was in use\n";
     (void)signal_number;
     if (write(STDERR_FILENO, line, sizeof line - 1) < 0) _exit(EXIT_FAILURE);
