@@ -342,8 +342,12 @@ static void test_stream_without_blocking(void **state) {
     }
     close(ends[1]);
     size_t used = 0;
-    for (ssize_t n; used < sizeof seen && (n = read(ends[0], seen + used, 5000)) != 0;)
+    while (used < sizeof seen) {
+        size_t  room = sizeof seen - used;
+        ssize_t n = read(ends[0], seen + used, room < 5000 ? room : 5000);
+        if (n == 0) break;
         if (n > 0) used += (size_t)n;
+    }
     int status = -1;
     waitpid(writer, &status, 0);
     close(ends[0]);
