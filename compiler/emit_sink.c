@@ -3,11 +3,24 @@
 
 #define BLOCK 32
 
+/* What an op writes, be it the op's own output or what fusion gave it. */
+static const value *quantized_of(const op *o) {
+    return o->kind == OP_QUANTIZE ? o->out : o->fused.quantized;
+}
+
+static const value *cache_of(const op *o) {
+    return o->kind == OP_KV_STORE ? o->out : o->fused.cache;
+}
+
+static bool stores_f32(const op *o) {
+    return !o->fused.drop_out && o->out->kind == VALUE_ACTIVATION && o->out->type == QUANT_F32;
+}
+
 sink emit_sink_begin(emit *e, const op *o) {
     sink s = {.o = o};
-    bool stored = !o->fused.drop_out && o->out->kind == VALUE_ACTIVATION && o->out->type == QUANT_F32;
-    const value *quantized = o->kind == OP_QUANTIZE ? o->out : o->fused.quantized;
-    const value *cache = o->kind == OP_KV_STORE ? o->out : o->fused.cache;
+    bool stored = stores_f32(o);
+    const value *quantized = quantized_of(o);
+    const value *cache = cache_of(o);
     if (stored) {
         s.out = emit_operand(e, o->out->offset);
         s.out_stride = emit_operand(e, o->out->stride);
@@ -21,9 +34,9 @@ sink emit_sink_begin(emit *e, const op *o) {
 }
 
 char *emit_sink_key(emit *e, const op *o) {
-    const value *quantized = o->kind == OP_QUANTIZE ? o->out : o->fused.quantized;
-    const value *cache = o->kind == OP_KV_STORE ? o->out : o->fused.cache;
-    bool stored = !o->fused.drop_out && o->out->kind == VALUE_ACTIVATION && o->out->type == QUANT_F32;
+    const value *quantized = quantized_of(o);
+    const value *cache = cache_of(o);
+    bool stored = stores_f32(o);
     char *key = arena_printf(e->memory, "%s", stored ? "_out" : "");
     if (quantized)
         key = arena_printf(e->memory, "%s_to_%s%llu", key, quant_find(quantized->type)->name,
@@ -33,7 +46,7 @@ char *emit_sink_key(emit *e, const op *o) {
 }
 
 uint32_t emit_sink_width(const emit *e, const op *o) {
-    const value *quantized = o->kind == OP_QUANTIZE ? o->out : o->fused.quantized;
+    const value *quantized = quantized_of(o);
     return quantized && quantized->type == QUANT_Q8_0 ? BLOCK : e->isa->lanes;
 }
 
@@ -59,7 +72,7 @@ static void quantize_block(emit *e, val row, activation_layout layout, val at, v
 }
 
 static void store_quantized(emit *e, const sink *s, val token, val at, val v) {
-    const value *q = s->o->kind == OP_QUANTIZE ? s->o->out : s->o->fused.quantized;
+    const value *q = quantized_of(s->o);
     val row = emit_at(e, emit_at(e, e->arena, s->quantized), emit_mul(e, token, s->quantized_stride));
     if (q->type == QUANT_Q8_0) {
         activation_layout layout = isa_activation_layout(e->isa, q->type, value_count(q));
@@ -81,7 +94,7 @@ static void store_quantized(emit *e, const sink *s, val token, val at, val v) {
 
 /* A cache is [head][position][head_dim]; a part never reaches over the end of a head. */
 static void store_cached(emit *e, const sink *s, val token, val at, val v) {
-    const value *cache = s->o->kind == OP_KV_STORE ? s->o->out : s->o->fused.cache;
+    const value *cache = cache_of(s->o);
     uint64_t d = cache->ne[0];
     val head = LLVMBuildUDiv(e->builder, at, emit_i64(e, d), "");
     val within = LLVMBuildURem(e->builder, at, emit_i64(e, d), "");
