@@ -370,5 +370,6 @@ graph *arch_build(arena *a, diag *d, const arch *t, const gguf_file *file) {
         !read_fact(&b, t->n_ctx_train, &b.graph->n_ctx_train) || !do_layers(&b) || !do_output(&b))
         return NULL;
     warn_unused(&b);
+    b.graph->n_named = b.graph->n_values;
     return b.graph;
 }

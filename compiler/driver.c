@@ -168,7 +168,7 @@ static bool stage_resolve(compilation *c) {
 }
 
 static bool stage_fuse(compilation *c) {
-    pass_fuse(c->graph);
+    pass_fuse(c->graph, c->options->trace);
     pass_check(c->graph, STAGE_FUSED);
     return true;
 }
@@ -198,7 +198,8 @@ static bool stage_plan(compilation *c) {
     if (!target_open(&c->target, c->memory, &c->messages, c->options->target, c->options->cpu,
                      c->options->features))
         return false;
-    plan_options options = {.n_ctx = choose_ctx(c), .n_batch = c->options->batch};
+    plan_options options = {.n_ctx = choose_ctx(c), .n_batch = c->options->batch,
+                            .trace = c->options->trace};
     if (options.n_batch > options.n_ctx) options.n_batch = options.n_ctx;
     c->plan = pass_plan(c->graph, c->target.isa, &options);
     return true;

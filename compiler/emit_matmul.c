@@ -16,6 +16,8 @@ typedef struct matmul {
     sink        to;
     enum quant_type weight_type[2];
     val         weight[2], x, x_stride, bias, residual, residual_stride, angles, angles_stride;
+    val         product, up, sum; /* operands, NULL where no trace is kept */
+    val         product_stride, up_stride, sum_stride;
     val         buffer[2]; /* isa.tokens × rows f32, of each weight */
     uint32_t    n_weights;
     uint64_t    k;
@@ -34,20 +36,27 @@ static val at_row(const matmul *m, val base, val stride, val token, val row) {
     return emit_at(e, start, emit_mul_const(e, row, 4));
 }
 
+static void keep(const matmul *m, val base, val stride, val token, val row, val v) {
+    if (base) emit_store(m->e, v, at_row(m, base, stride, token, row), 4);
+}
+
 /* Values [i, i + n) of the group that begins at row `first`, before rotation. */
 static val finish_part(const matmul *m, val slot, val token, val first, uint32_t i, uint32_t n) {
     emit *e = m->e;
     type  t = emit_vector(e->f32, n);
     val   v = emit_load(e, t, emit_at_const(e, group(m, 0, slot), 4 * i), 4);
     val   row = emit_add(e, first, emit_i64(e, i));
+    keep(m, m->product, m->product_stride, token, row, v);
     if (m->n_weights == 2) {
         val up = emit_load(e, t, emit_at_const(e, group(m, 1, slot), 4 * i), 4);
+        keep(m, m->up, m->up_stride, token, row, up);
         v = emit_fmul(e, emit_silu(e, v), up);
     }
     if (m->bias) {
         enum quant_type from = (enum quant_type)m->o->fused.bias->type;
         val at = emit_mul_const(e, row, quant_row_bytes(from, 1));
         v = emit_fadd(e, v, emit_load_f32(e, from, emit_at(e, emit_at(e, e->weights, m->bias), at), n));
+        keep(m, m->sum, m->sum_stride, token, row, v);
     }
     if (m->residual)
         v = emit_fadd(e, v, emit_load(e, t, at_row(m, m->residual, m->residual_stride,
@@ -148,7 +157,16 @@ static const char *kernel_name(emit *e, const op *o, uint32_t rows, bool prefill
     if (o->fused.rope)
         name = arena_printf(e->memory, "%s_rope%u%s", name, o->params.rope_dims,
                             o->params.rope_pairing == ROPE_HALVES ? "h" : "a");
+    if (o->fused.product) name = arena_printf(e->memory, "%s_product", name);
+    if (o->fused.up) name = arena_printf(e->memory, "%s_up", name);
+    if (o->fused.sum) name = arena_printf(e->memory, "%s_sum", name);
     return arena_printf(e->memory, "%s%s", name, emit_sink_key(e, o));
+}
+
+static void place_kept(const matmul *m, const value *v, val *base, val *stride) {
+    if (!v) return;
+    *base = emit_operand(m->e, v->offset);
+    *stride = emit_operand(m->e, v->stride);
 }
 
 static matmul begin(emit *e, const plan_call *c) {
@@ -170,6 +188,9 @@ static matmul begin(emit *e, const plan_call *c) {
         m.angles = emit_operand(e, o->fused.rope->offset);
         m.angles_stride = emit_operand(e, o->fused.rope->stride);
     }
+    place_kept(&m, o->fused.product, &m.product, &m.product_stride);
+    place_kept(&m, o->fused.up, &m.up, &m.up_stride);
+    place_kept(&m, o->fused.sum, &m.sum, &m.sum_stride);
     m.to = emit_sink_begin(e, o);
     return m;
 }

@@ -116,6 +116,30 @@ static void put_vocab(record *r, const vocab_tables *tables) {
     put(r, emit_constant(e, "vocab", record_end(&w), 16));
 }
 
+/* ---- the trace */
+
+static val activation_record(emit *e, const value *v) {
+    record a = {.e = e};
+    put_text(&a, v->name);
+    put_u64(&a, v->offset);
+    put_u64(&a, v->stride);
+    for (int i = 0; i < 3; i++) put_u64(&a, v->ne[i]);
+    put_u32(&a, v->producer->head);
+    put_u32(&a, 0);
+    return record_end(&a);
+}
+
+static void put_activations(record *r, const graph *g) {
+    emit    *e = r->e;
+    val     *all = ARENA_ARRAY(e->memory, val, g->n_named);
+    uint32_t n = 0;
+    for (uint32_t i = 0; e->plan->trace && i < g->n_named; i++)
+        if (graph_is_named(g, g->values[i])) all[n++] = activation_record(e, g->values[i]);
+    put(r, n ? emit_constant(e, "activations", LLVMConstArray2(LLVMTypeOf(all[0]), all, n), 16)
+             : LLVMConstNull(e->ptr));
+    put_u64(r, n);
+}
+
 /* ---- the model */
 
 /* The types of the tensors that are read, most bytes first: "Q8_0 F32". */
@@ -168,6 +192,7 @@ static void put_model(record *r, const graph *g, const emit_facts *facts) {
     put_calls(r, "head_calls", p->head, p->n_head, false);
     put_vocab(r, facts->vocab);
     put(r, LLVMConstNull(r->e->ptr)); /* no embedded weights */
+    put_activations(r, g);
 }
 
 static void emit_begin(emit *e) {

@@ -18,6 +18,10 @@ uint64_t value_count(const value *v) {
     return v->ne[0] * v->ne[1] * v->ne[2] * v->ne[3];
 }
 
+bool graph_is_named(const graph *g, const value *v) {
+    return v->kind == VALUE_ACTIVATION && v->id < g->n_named;
+}
+
 static void set_shape(op *o, uint64_t ne0, uint64_t ne1) {
     o->out->ne[0] = ne0;
     o->out->ne[1] = ne1;
@@ -272,6 +276,17 @@ value *graph_add_op(graph *g, enum op_kind kind, const char *name, int32_t layer
     return o->out;
 }
 
+uint32_t graph_op_outputs(const op *o, value *outputs[OP_MAX_OUTPUTS]) {
+    value *all[OP_MAX_OUTPUTS] = {
+        o->fused.product, o->fused.up,    o->fused.sum, o->fused.drop_out ? NULL : o->out,
+        o->fused.cache,   o->fused.quantized,
+    };
+    uint32_t n = 0;
+    for (int i = 0; i < OP_MAX_OUTPUTS; i++)
+        if (all[i]) outputs[n++] = all[i];
+    return n;
+}
+
 /* ---- printing */
 
 const char *graph_shape_text(arena *a, const value *v) {
@@ -317,6 +332,7 @@ static void print_fused(const op *o, FILE *f) {
     } parts[] = {
         {"bias", o->fused.bias},   {"residual", o->fused.residual},   {"rope", o->fused.rope},
         {"cache", o->fused.cache}, {"quantized", o->fused.quantized},
+        {"product", o->fused.product}, {"up", o->fused.up},           {"sum", o->fused.sum},
     };
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)
         if (parts[i].v) fprintf(f, " +%s %s", parts[i].name, parts[i].v->name);

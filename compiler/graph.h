@@ -14,7 +14,8 @@
 #include "base.h"
 #include "gguf.h"
 
-#define OP_MAX_INPUTS 6
+#define OP_MAX_INPUTS  6
+#define OP_MAX_OUTPUTS 6
 
 enum value_kind {
     VALUE_WEIGHT,     /* a tensor of the file */
@@ -95,6 +96,11 @@ struct op {
         value       *cache;     /* stored there, as F16 */
         value       *quantized; /* stored there, as its type */
         bool         drop_out;  /* `out` itself is read by nobody: not stored */
+
+        /* Where a trace is kept: what the ops that were joined made in between. */
+        value       *product;   /* weight · x; the gate's of OP_GLU_MATMUL */
+        value       *up;        /* the other product of OP_GLU_MATMUL */
+        value       *sum;       /* after the bias */
     } fused;
 };
 
@@ -156,6 +162,8 @@ typedef struct graph {
     const gguf_file *file;
     const char      *arch;
     uint64_t         n_vocab, n_embd, n_layer, n_ctx_train;
+
+    uint32_t n_named; /* values made by arch, the first of `values`: those after are the passes' */
 } graph;
 
 graph *graph_new(arena *a, const gguf_file *file);
@@ -175,6 +183,9 @@ value *graph_add_op(graph *g, enum op_kind kind, const char *name, int32_t layer
 op *graph_new_op(graph *g, enum op_kind kind, const char *name, int32_t layer, value *const *in,
                  uint32_t n_in, const op_params *params, char *why);
 
+/* The values that o stores, its own and those that fusion gave it; returns how many. */
+uint32_t graph_op_outputs(const op *o, value *outputs[OP_MAX_OUTPUTS]);
+
 /* OP_KIND_COUNT where the language has no such function. */
 enum op_kind graph_find_function(const char *name);
 
@@ -189,5 +200,8 @@ const char *graph_params_text(arena *a, const op *o, const char *before, const c
 
 /* Product of ne. */
 uint64_t value_count(const value *v);
+
+/* Whether v is an activation of the .arch language: one that bears a name people know. */
+bool graph_is_named(const graph *g, const value *v);
 
 #endif

@@ -127,6 +127,12 @@ static bool read_stop(ggufc_compile_options *o, const char *name, const char *te
     return wrong(name, text, "one of gguf, arch, resolve, fuse, plan, emit, target, link");
 }
 
+static bool read_trace(ggufc_compile_options *o, const char *name, const char *text) {
+    (void)name, (void)text;
+    o->trace = true;
+    return true;
+}
+
 static bool read_verbose(ggufc_compile_options *o, const char *name, const char *text) {
     (void)name, (void)text;
     o->verbose = true;
@@ -147,6 +153,7 @@ static const option table[] = {
     {"--runtime", "FILE", read_runtime, "the runtime library (default: beside this program)"},
     {"--dump", "WHAT,…", read_dump, "print graph, plan, llvm-ir or asm to standard output"},
     {"--stop-after", "STAGE", read_stop, "gguf, arch, resolve, fuse, plan, emit, target or link"},
+    {"--trace", NULL, read_trace, "keep every named activation: the executable then has --trace=FILE"},
     {"-v", NULL, read_verbose, "say what each stage took"},
 };
 

@@ -27,7 +27,9 @@ void pass_check(const graph *g, enum graph_stage stage);
 void pass_resolve(graph *g);
 
 /* Requires STAGE_RESOLVED. Every rule only joins an op with the sole reader of its result; the
-   arithmetic and its order stay the same. */
-void pass_fuse(graph *g);
+   arithmetic and its order stay the same. With `trace` the same ops are joined, but every named
+   activation is stored all the same: what no op would make any more becomes fused.product, up or
+   sum, and no `out` is dropped. */
+void pass_fuse(graph *g, bool trace);
 
 #endif

@@ -6,7 +6,8 @@
 static bool legal_at(const op *o, enum graph_stage stage) {
     bool of_language = op_infos[o->kind].function != NULL;
     bool fused = o->fused.bias || o->fused.residual || o->fused.rope || o->fused.cache ||
-                 o->fused.quantized || o->fused.drop_out;
+                 o->fused.quantized || o->fused.drop_out || o->fused.product || o->fused.up ||
+                 o->fused.sum;
     switch (stage) {
     case STAGE_ARCH: return of_language && !fused;
     case STAGE_RESOLVED: return o->kind != OP_GLU_MATMUL && !fused;
@@ -40,9 +41,9 @@ static void check_shape(const op *o) {
 
 /* An op that fusion made the producer of another op's value is found through that value. */
 static void check_outputs(const op *o, bool *made) {
-    value *outs[] = {o->fused.drop_out ? NULL : o->out, o->fused.cache, o->fused.quantized};
-    for (size_t i = 0; i < ARRAY_LEN(outs); i++) {
-        if (!outs[i]) continue;
+    value   *outs[OP_MAX_OUTPUTS];
+    uint32_t n = graph_op_outputs(o, outs);
+    for (uint32_t i = 0; i < n; i++) {
         if (made[outs[i]->id]) bug("%s is made twice", outs[i]->name);
         if (outs[i]->producer != o) bug("%s has another producer than %s", outs[i]->name, o->name);
         made[outs[i]->id] = true;

@@ -6,6 +6,11 @@
 
 #include <string.h>
 
+typedef struct fuser {
+    graph *g;
+    bool   trace;
+} fuser;
+
 static bool reads(const op *o, const value *v) {
     for (uint32_t i = 0; i < o->n_in; i++)
         if (o->in[i] == v) return true;
@@ -36,12 +41,21 @@ static void remove_op(graph *g, const op *o) {
     g->n_ops--;
 }
 
+/* `v`, so far made by the op that is joined to o, is from now on stored by o on the way. */
+static void tap(const fuser *f, op *o, value *v, value **slot) {
+    if (!f->trace) return;
+    if (*slot) bug("%s: nowhere to store %s", o->name, v->name);
+    *slot = v;
+    v->producer = o;
+}
+
 /* `o` makes from now on what `next` made. */
-static void take_over(graph *g, op *o, op *next) {
+static void take_over(const fuser *f, op *o, op *next) {
+    tap(f, o, o->out, o->fused.bias ? &o->fused.sum : &o->fused.product);
     o->name = next->name;
     o->out = next->out;
     o->out->producer = o;
-    remove_op(g, next);
+    remove_op(f->g, next);
 }
 
 static bool made_before(const graph *g, const value *v, const op *o) {
@@ -49,7 +63,8 @@ static bool made_before(const graph *g, const value *v, const op *o) {
 }
 
 /* swiglu(gate · x, up · x): both products row by row, so that neither is stored. */
-static bool fuse_glu(graph *g, op *o) {
+static bool fuse_glu(const fuser *f, op *o) {
+    graph *g = f->g;
     if (o->kind != OP_SWIGLU) return false;
     op *gate = o->in[0]->producer, *up = o->in[1]->producer;
     if (gate == up || gate->kind != OP_MATMUL || up->kind != OP_MATMUL) return false;
@@ -60,22 +75,27 @@ static bool fuse_glu(graph *g, op *o) {
     o->in[1] = up->in[0];
     o->in[2] = gate->in[1];
     o->n_in = 3;
+    tap(f, o, gate->out, &o->fused.product);
+    tap(f, o, up->out, &o->fused.up);
     remove_op(g, gate);
     remove_op(g, up);
     return true;
 }
 
-static bool fuse_bias(graph *g, op *o) {
+static bool fuse_bias(const fuser *f, op *o) {
+    graph *g = f->g;
     if (o->kind != OP_MATMUL || o->fused.bias) return false;
     op *next = sole_reader(g, o->out);
     if (!next || next->kind != OP_ADD || next->in[0] != o->out) return false;
     if (next->in[1]->kind != VALUE_WEIGHT) return false;
-    o->fused.bias = next->in[1];
-    take_over(g, o, next);
+    value *bias = next->in[1];
+    take_over(f, o, next);
+    o->fused.bias = bias;
     return true;
 }
 
-static bool fuse_residual(graph *g, op *o) {
+static bool fuse_residual(const fuser *f, op *o) {
+    graph *g = f->g;
     if (o->kind != OP_MATMUL || o->fused.residual || o->fused.rope) return false;
     op *next = sole_reader(g, o->out);
     if (!next || next->kind != OP_ADD || next->head != o->head) return false;
@@ -83,28 +103,30 @@ static bool fuse_residual(graph *g, op *o) {
     if (other == o->out || other->kind != VALUE_ACTIVATION || !made_before(g, other, o))
         return false;
     o->fused.residual = other;
-    take_over(g, o, next);
+    take_over(f, o, next);
     return true;
 }
 
-static bool fuse_rope(graph *g, op *o) {
+static bool fuse_rope(const fuser *f, op *o) {
+    graph *g = f->g;
     if (o->kind != OP_MATMUL || o->fused.residual || o->fused.rope) return false;
     op *next = sole_reader(g, o->out);
     if (!next || next->kind != OP_ROPE || !made_before(g, next->in[1], o)) return false;
     o->fused.rope = next->in[1];
     o->params = next->params;
-    take_over(g, o, next);
+    take_over(f, o, next);
     return true;
 }
 
-static bool fuse_cache(graph *g, op *o) {
+static bool fuse_cache(const fuser *f, op *o) {
+    graph *g = f->g;
     if (o->kind != OP_MATMUL || o->fused.cache) return false;
     op *next = sole_reader(g, o->out);
     if (!next || next->kind != OP_KV_STORE) return false;
     if (o->fused.rope && o->params.head_dim != next->params.head_dim) return false;
     o->params.head_dim = next->params.head_dim;
     o->fused.cache = next->out;
-    o->fused.drop_out = true;
+    o->fused.drop_out = !f->trace;
     next->out->producer = o;
     remove_op(g, next);
     return true;
@@ -128,24 +150,26 @@ static op *find_quantize(const graph *g, const value *v) {
     return NULL;
 }
 
-static bool fuse_quantize(graph *g, op *o) {
+static bool fuse_quantize(const fuser *f, op *o) {
+    graph *g = f->g;
     op *next = o->fused.quantized ? NULL : find_quantize(g, o->out);
     if (!next || next->head != o->head || !makes_blocks(o, next->out->type)) return false;
     o->fused.quantized = next->out;
-    o->fused.drop_out = sole_reader(g, o->out) == next;
+    o->fused.drop_out = !f->trace && sole_reader(g, o->out) == next;
     next->out->producer = o;
     remove_op(g, next);
     return true;
 }
 
-static bool (*const rules[])(graph *g, op *o) = {
+static bool (*const rules[])(const fuser *f, op *o) = {
     fuse_bias, fuse_glu, fuse_rope, fuse_residual, fuse_cache, fuse_quantize,
 };
 
-void pass_fuse(graph *g) {
+void pass_fuse(graph *g, bool trace) {
+    fuser f = {g, trace};
     for (size_t r = 0; r < ARRAY_LEN(rules); r++)
         for (uint32_t i = 0; i < g->n_ops; i++) {
             op *o = g->ops[i];
-            if (rules[r](g, o)) i = position(g, o);
+            if (rules[r](&f, o)) i = position(g, o);
         }
 }

@@ -89,9 +89,9 @@ static void touch_all(planner *pl, const op *o) {
     for (uint32_t i = 0; i < o->n_in; i++) touch(pl, o->in[i], false);
     touch(pl, o->fused.residual, false);
     touch(pl, o->fused.rope, false);
-    if (!o->fused.drop_out) touch(pl, o->out, true);
-    touch(pl, o->fused.cache, true);
-    touch(pl, o->fused.quantized, true);
+    value   *outs[OP_MAX_OUTPUTS];
+    uint32_t n = graph_op_outputs(o, outs);
+    for (uint32_t i = 0; i < n; i++) touch(pl, outs[i], true);
 }
 
 static plan_call *plan_list(planner *pl, bool head, uint32_t *count) {
@@ -173,6 +173,15 @@ static void place_weights_and_caches(planner *pl) {
     }
 }
 
+/* Somebody looks at every named value after the last stage. */
+static void keep_for_trace(planner *pl) {
+    for (uint32_t i = 0; i < pl->g->n_values; i++) {
+        if (!pl->lives[i].v || !graph_is_named(pl->g, pl->lives[i].v)) continue;
+        pl->lives[i].first = 0;
+        pl->lives[i].last = pl->stage;
+    }
+}
+
 /* The head runs again for another token of the same batch: what it reads of the body stays. */
 static void keep_for_head(planner *pl) {
     for (uint32_t i = 0; i < pl->g->n_ops; i++) {
@@ -189,9 +198,11 @@ plan *pass_plan(graph *g, const isa *target, const plan_options *options) {
     pl.p->n_ctx = options->n_ctx;
     pl.p->n_ctx_padded = (uint32_t)round_up(options->n_ctx, target->lanes);
     pl.p->n_batch = options->n_batch;
+    pl.p->trace = options->trace;
     pl.p->body = plan_list(&pl, false, &pl.p->n_body);
     pl.p->head = plan_list(&pl, true, &pl.p->n_head);
     keep_for_head(&pl);
+    if (options->trace) keep_for_trace(&pl);
     place_activations(&pl);
     place_weights_and_caches(&pl);
     return pl.p;
@@ -209,14 +220,10 @@ static void print_calls(FILE *f, const char *title, const plan_call *calls, uint
                 c->units, c->per_token ? " a token" : "");
         if (c->rows)
             fprintf(f, " of %u %s", c->rows, o->kind == OP_ATTENTION ? "heads" : "rows");
-        if (!o->fused.drop_out)
-            fprintf(f, "  %s at %llu", o->out->name, (unsigned long long)o->out->offset);
-        if (o->fused.quantized)
-            fprintf(f, "  %s at %llu", o->fused.quantized->name,
-                    (unsigned long long)o->fused.quantized->offset);
-        if (o->fused.cache)
-            fprintf(f, "  %s at %llu", o->fused.cache->name,
-                    (unsigned long long)o->fused.cache->offset);
+        value   *outs[OP_MAX_OUTPUTS];
+        uint32_t n_outs = graph_op_outputs(o, outs);
+        for (uint32_t k = 0; k < n_outs; k++)
+            fprintf(f, "  %s at %llu", outs[k]->name, (unsigned long long)outs[k]->offset);
         fputs("\n", f);
         stage += c->barrier;
     }

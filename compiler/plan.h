@@ -17,6 +17,7 @@
 typedef struct plan_options {
     uint32_t n_ctx;   /* positions in the key-value cache */
     uint32_t n_batch; /* most tokens in one call */
+    bool     trace;   /* named activations are all there when a call is over */
 } plan_options;
 
 /* One op's execution. A unit is what a thread computes at a time: `rows` rows of a matrix product
@@ -34,6 +35,7 @@ typedef struct plan {
     uint32_t   n_body, n_head;
     uint32_t   n_ctx, n_ctx_padded; /* padded to whole blocks of attention */
     uint32_t   n_batch;
+    bool       trace; /* named activations have places that nothing else uses */
     uint64_t   arena_bytes, kv_bytes, weight_bytes;
 } plan;
 

@@ -136,15 +136,23 @@ static void session_run(ggufc_session *s, const ggufc_calls *list) {
     threads_run(s->team, session_job, s);
 }
 
-static void session_run_body(ggufc_session *s, const int32_t *tokens, uint32_t count) {
+static void session_begin_batch(ggufc_session *s, const int32_t *tokens, uint32_t count) {
     s->state.tokens = tokens;
     s->state.n_tokens = count;
     s->state.pos = s->n_past;
     s->state.out_token = count - 1;
-    session_run(s, count == 1 ? &s->model->decode : &s->model->prefill);
+    s->has_batch = s->has_logits = false;
+}
+
+static const ggufc_calls *session_body(const ggufc_session *s) {
+    return s->state.n_tokens == 1 ? &s->model->decode : &s->model->prefill;
+}
+
+static void session_run_body(ggufc_session *s, const int32_t *tokens, uint32_t count) {
+    session_begin_batch(s, tokens, count);
+    session_run(s, session_body(s));
     s->n_past += count;
     s->has_batch = true;
-    s->has_logits = false;
 }
 
 static const float *session_logits(const ggufc_session *s) {
@@ -215,6 +223,86 @@ ggufc_status ggufc_session_evaluate_each(ggufc_session *s, const int32_t *tokens
     }
     s->state.tokens = NULL;
     return status;
+}
+
+/* Gives the sink the activations of the body, or of the head, for `count` tokens from `pos` on. */
+static bool session_sink_activations(const ggufc_session *s, bool head, uint32_t pos, uint32_t count,
+                                     ggufc_activation_sink *sink, void *context) {
+    for (uint64_t i = 0; i < s->model->n_activations; i++) {
+        const ggufc_activation *a = &s->model->activations[i];
+        const float *values = (const float *)(const void *)(s->state.arena + a->offset);
+        if ((a->head != 0) == head && sink(context, (uint32_t)i, pos, count, values, a->stride) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool session_trace_batch(ggufc_session *s, uint32_t pos, ggufc_activation_sink *sink,
+                                void *context) {
+    if (!session_sink_activations(s, false, pos, s->state.n_tokens, sink, context)) return false;
+    for (uint32_t i = 0; i < s->state.n_tokens; i++) {
+        session_run_head(s, i);
+        if (!session_sink_activations(s, true, pos + i, 1, sink, context)) return false;
+    }
+    s->has_logits = true;
+    return true;
+}
+
+ggufc_status ggufc_session_trace(ggufc_session *s, const int32_t *tokens, size_t count,
+                                 ggufc_activation_sink *sink, void *context, ggufc_error *error) {
+    if (!s->model->activations)
+        return error_set(error, GGUFC_ERROR_OPTIONS,
+                         "the model was compiled without --trace: its activations are not kept");
+    ggufc_status status = session_check_tokens(s, tokens, count, error);
+    for (size_t done = 0; status == GGUFC_OK && done < count;) {
+        uint32_t n = next_batch(s, count - done);
+        uint32_t pos = s->n_past;
+        session_run_body(s, tokens + done, n);
+        if (!session_trace_batch(s, pos, sink, context))
+            status = error_set(error, GGUFC_STOPPED, "stopped at position %u", s->n_past - 1);
+        done += n;
+    }
+    s->state.tokens = NULL;
+    return status;
+}
+
+void session_run_call(ggufc_session *s, const ggufc_call *call) {
+    ggufc_calls one = { call, 1 };
+    session_run(s, &one);
+}
+
+static bool session_run_each(ggufc_session *s, const ggufc_calls *list, uint32_t pos, uint32_t count,
+                             session_after_call *after, void *context) {
+    for (uint64_t i = 0; i < list->count; i++) {
+        session_run_call(s, &list->calls[i]);
+        if (after(context, &list->calls[i], pos, count, s->state.arena) != 0) return false;
+    }
+    return true;
+}
+
+static void session_run_batch_by_calls(ggufc_session *s, const int32_t *tokens, uint32_t count,
+                                       session_after_call *after, void *context) {
+    uint32_t pos = s->n_past;
+    session_begin_batch(s, tokens, count);
+    bool more = session_run_each(s, session_body(s), pos, count, after, context);
+    for (uint32_t i = 0; more && i < count; i++) {
+        s->state.out_token = i;
+        more = session_run_each(s, &s->model->head, pos + i, 1, after, context);
+    }
+    s->n_past += count;
+}
+
+ggufc_status session_evaluate_calls(ggufc_session *s, const int32_t *tokens, size_t count,
+                                    session_after_call *after, void *context, ggufc_error *error) {
+    ggufc_status status = session_check_tokens(s, tokens, count, error);
+    if (status != GGUFC_OK) return status;
+    for (size_t done = 0; done < count;) {
+        uint32_t n = next_batch(s, count - done);
+        session_run_batch_by_calls(s, tokens + done, n, after, context);
+        done += n;
+    }
+    s->state.tokens = NULL;
+    return GGUFC_OK;
 }
 
 const float *ggufc_session_logits(ggufc_session *s) {

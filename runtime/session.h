@@ -10,6 +10,18 @@ const ggufc_model *session_model(const ggufc_session *session);
 ggufc_status session_check_tokens(const ggufc_session *session, const int32_t *tokens,
                                   size_t count, ggufc_error *error);
 
+/* Called after each call of a list, for the `count` tokens from `position` on (one in the head); may
+   change what the call left in the arena. Anything but 0 leaves out the rest of this batch. */
+typedef int session_after_call(void *context, const ggufc_call *call, uint32_t position,
+                               uint32_t count, uint8_t *arena);
+
+/* As ggufc_session_evaluate, but call by call, the head for every token. */
+ggufc_status session_evaluate_calls(ggufc_session *session, const int32_t *tokens, size_t count,
+                                    session_after_call *after, void *context, ggufc_error *error);
+
+/* Runs one call on its own, for the tokens of the batch that was evaluated last. */
+void session_run_call(ggufc_session *session, const ggufc_call *call);
+
 /* The limit that ggufc_session_open would set for this option: 0 stands for the model's. An error
    when the model was compiled for fewer. */
 ggufc_status session_resolve_ctx(const ggufc_model *model, uint32_t wanted, uint32_t *n_ctx,

@@ -82,7 +82,7 @@ static void machine_open(machine *m, const odd_model *odd, const char *gguf) {
     m->isa = isa_of(m->model);
     m->graph = build_graph(m, odd);
     pass_resolve(m->graph);
-    pass_fuse(m->graph);
+    pass_fuse(m->graph, false);
     plan_options options = {.n_ctx = m->model->n_ctx, .n_batch = m->model->n_batch};
     m->plan = pass_plan(m->graph, m->isa, &options);
     assert_int_equal(m->plan->arena_bytes, m->model->arena_bytes);

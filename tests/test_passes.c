@@ -38,7 +38,7 @@ static taken take(const char *gguf, const char *text, enum graph_stage stage) {
     assert_non_null(t.graph);
     pass_check(t.graph, STAGE_ARCH);
     if (stage >= STAGE_RESOLVED) pass_resolve(t.graph);
-    if (stage >= STAGE_FUSED) pass_fuse(t.graph);
+    if (stage >= STAGE_FUSED) pass_fuse(t.graph, false);
     pass_check(t.graph, stage);
     return t;
 }

@@ -434,7 +434,7 @@ static void test_open_bad_options(void **state) {
     ggufc_model old = model;
     old.abi = GGUFC_ABI + 1;
     refuse(&(ggufc_session_options){ 0 }, GGUFC_ERROR_OPTIONS, "no model");
-    refuse(&(ggufc_session_options){ .model = &old }, GGUFC_ERROR_OPTIONS, "ABI 2");
+    refuse(&(ggufc_session_options){ .model = &old }, GGUFC_ERROR_OPTIONS, "compiled for ABI");
     refuse(&(ggufc_session_options){ .model = &model, .n_ctx = FAKE_CTX + 1 }, GGUFC_ERROR_OPTIONS,
            "a context of 65 was asked for, the model was compiled for at most 64");
     refuse(&(ggufc_session_options){ .model = &model, .n_threads = THREADS_MAX + 1 },

@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#define GGUFC_ABI 1
+#define GGUFC_ABI 2
 
 /* What a kernel sees. `weights` is where the GGUF file starts in memory; `arena` and `kv` are
    aligned to 64 bytes. Tokens stand at positions pos … pos + n_tokens - 1. */
@@ -111,6 +111,17 @@ static inline uint64_t ggufc_index_hash(const uint8_t *data, uint64_t size) {
     return h;
 }
 
+/* A named value that a model compiled with --trace keeps: f32, in the arena from the end of the call
+   that made it until the next. Values of a token are contiguous, ne[0] first; unused ne are 1. */
+typedef struct ggufc_activation {
+    const char *name;   /* "Qcur-0" */
+    uint64_t    offset; /* in the arena, of the first token's values */
+    uint64_t    stride; /* bytes from one token's values to the next; nothing for the head's */
+    uint64_t    ne[3];
+    uint32_t    head; /* made by the head: of the token state.out_token alone */
+    uint32_t    pad;
+} ggufc_activation;
+
 typedef struct ggufc_model {
     uint32_t    abi; /* GGUFC_ABI */
     uint32_t    n_vocab;
@@ -130,6 +141,8 @@ typedef struct ggufc_model {
     ggufc_calls decode, prefill, head;
     const ggufc_vocab *vocab; /* NULL: no tokenizer that is supported */
     const uint8_t *embedded;  /* the file's bytes, aligned to 64; NULL: the file is mapped */
+    const ggufc_activation *activations; /* in order of execution; NULL without --trace */
+    uint64_t n_activations;
 } ggufc_model;
 
 #endif

@@ -86,6 +86,19 @@ ggufc_status ggufc_session_evaluate_each(ggufc_session *session, const int32_t *
                                          size_t count, ggufc_logits_sink *sink, void *context,
                                          ggufc_error *error);
 
+/* Receives the values of model->activations[activation] for the `count` tokens from `position` on:
+   those of a token stand together, from one token to the next it is `stride` bytes. They are the
+   session's and valid until it returns. Returns 0 to go on. */
+typedef int ggufc_activation_sink(void *context, uint32_t activation, uint32_t position,
+                                  uint32_t count, const float *values, uint64_t stride);
+
+/* As ggufc_session_evaluate, giving every activation of every token to `sink`, a batch at a time:
+   those of the body for all of the batch, then those of the head token by token. A model that was
+   compiled without --trace has none: GGUFC_ERROR_OPTIONS. When the sink stops it, the status is
+   GGUFC_STOPPED and the context ends with that batch. */
+ggufc_status ggufc_session_trace(ggufc_session *session, const int32_t *tokens, size_t count,
+                                 ggufc_activation_sink *sink, void *context, ggufc_error *error);
+
 /* Forgets every position from n_past on; n_past is at most what there is. */
 ggufc_status ggufc_session_truncate(ggufc_session *session, uint32_t n_past, ggufc_error *error);
 
