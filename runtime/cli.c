@@ -23,6 +23,7 @@
 #include "cli_prompt.h"
 #include "cli_flags.h"
 #include "session.h"
+#include "trace.h"
 
 enum { EXIT_OK = 0, EXIT_BAD_INPUT = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
@@ -195,11 +196,31 @@ static int run_bench(cli *c, ggufc_session *session) {
     return status == GGUFC_OK ? exit_for_output(c) : exit_for_error(c, &error);
 }
 
+static int run_trace(cli *c, ggufc_session *session, const cli_prompt *in) {
+    trace_request request = {
+        .path = c->flags.trace,
+        .tokens = in->tokens,
+        .n_tokens = in->n_tokens,
+        .filter = c->flags.trace_filter,
+        .last_token = c->flags.last_token,
+        .stop = &cli_interrupted,
+    };
+    trace_report report;
+    ggufc_error  error;
+    if (trace_write(session, &request, &report, &error) != GGUFC_OK)
+        return exit_for_error(c, &error);
+    tell(c, "%s: %" PRIu64 " activations of %zu tokens, %.1f MiB", request.path,
+         report.n_activations, in->n_tokens, (double)report.bytes / (1 << 20));
+    return EXIT_OK;
+}
+
 static int run_session(cli *c, const cli_prompt *in) {
     ggufc_error error;
     ggufc_session *session;
     if (open_session(c, &session, &error) != GGUFC_OK) return exit_for_error(c, &error);
-    int result = c->flags.bench ? run_bench(c, session) : run_generate(c, session, in);
+    int result = c->flags.bench   ? run_bench(c, session)
+                 : c->flags.trace ? run_trace(c, session, in)
+                                  : run_generate(c, session, in);
     ggufc_session_close(session);
     return result;
 }

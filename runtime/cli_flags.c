@@ -71,6 +71,11 @@ static const option option_table[] = {
     { { "--bench-prompt" }, "N", OPTION_U32, TARGET(bench_prompt), 1, INT32_MAX,
       "… a prompt of N tokens (512, or the context)" },
     { { "--bench-runs" }, "N", OPTION_U32, TARGET(bench_runs), 1, 1000, "… N times (5)" },
+    { { "--trace" }, "FILE", OPTION_TEXT, TARGET(trace), 0, 0,
+      "write the prompt's activations there, a GGUF (needs ggufc --trace)" },
+    { { "--filter" }, "GLOB", OPTION_TEXT, TARGET(trace_filter), 0, 0,
+      "… those of such names only: 'Qcur-*'" },
+    { { "--last-token" }, NULL, OPTION_ON, TARGET(last_token), 0, 0, "… of the last token only" },
     { { "--info" }, NULL, OPTION_ON, TARGET(info), 0, 0, "what this executable is and needs" },
     { { "-h", "--help" }, NULL, OPTION_ON, TARGET(help), 0, 0, "this text" },
     { { "--version" }, NULL, OPTION_ON, TARGET(version), 0, 0, "what it was compiled from and by" },
@@ -174,6 +179,9 @@ ggufc_status cli_flags_parse(cli_flags *o, int argc, char **argv, ggufc_error *e
     }
     if ((o->prompt != NULL) + (o->prompt_file != NULL) + (o->tokens != NULL) > 1)
         return error_set(error, GGUFC_ERROR_OPTIONS, "give only one of -p, -f and --tokens");
+    if (!o->trace && (o->trace_filter || o->last_token))
+        return error_set(error, GGUFC_ERROR_OPTIONS, "%s is about --trace=FILE, which is not given",
+                         o->trace_filter ? "--filter" : "--last-token");
     return GGUFC_OK;
 }
 

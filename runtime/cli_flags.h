@@ -21,6 +21,8 @@ typedef struct cli_flags {
     int64_t     seed;                          /* -1: random */
     sampler_options sampling;                  /* but for its seed */
     uint32_t    bench_prompt, bench_runs;
+    const char *trace, *trace_filter;          /* NULL: none; every activation */
+    bool        last_token;
     bool        ignore_eos, hide_prompt, verbose;
     bool        help, version, info, bench;
 } cli_flags;
