@@ -2,18 +2,19 @@
  * offset and stride. */
 #include "plan.h"
 
+#include "pack.h"
+
 #include <stdio.h>
 #include <string.h>
 
-#define ALIGN       64
+#define ALIGN       PACK_ALIGN
 #define MAX_HEADS   8 /* of attention in a unit */
 #define MATMUL_ROWS PLAN_UNIT_ROWS /* of a unit at most, unless it is a head */
 
 /* When a value is made and last used, in stages: what runs between two barriers. */
 typedef struct life {
-    value   *v;
-    uint32_t first, last;
-    uint64_t bytes;
+    value    *v;
+    pack_item item;
 } life;
 
 typedef struct planner {
@@ -80,9 +81,9 @@ static void touch(planner *pl, value *v, bool made) {
     life *l = &pl->lives[v->id];
     if (!l->v) {
         l->v = v;
-        l->first = pl->stage;
+        l->item.first = pl->stage;
     }
-    l->last = pl->stage;
+    l->item.last = pl->stage;
 }
 
 static void touch_all(planner *pl, const op *o) {
@@ -120,42 +121,20 @@ static uint64_t value_stride(const isa *target, const value *v) {
     return round_up(isa_activation_layout(target, v->type, n).bytes, ALIGN);
 }
 
-static bool overlap_in_time(const life *a, const life *b) {
-    return a->first <= b->last && b->first <= a->last;
-}
-
-/* The lowest offset at which `l` meets none of the `n` placed before it; offsets are tried where
-   one of those ends. */
-static uint64_t first_fit(const life *l, life *const *placed, uint32_t n) {
-    uint64_t at = 0;
-    for (bool moved = true; moved;) {
-        moved = false;
-        for (uint32_t i = 0; i < n; i++) {
-            const life *b = placed[i];
-            if (!overlap_in_time(l, b) || at >= b->v->offset + b->bytes ||
-                b->v->offset >= at + l->bytes)
-                continue;
-            at = b->v->offset + b->bytes;
-            moved = true;
-        }
-    }
-    return at;
-}
-
 static void place_activations(planner *pl) {
-    graph   *g = pl->g;
-    life   **placed = ARENA_ARRAY(g->memory, life *, g->n_values);
-    uint32_t n = 0;
+    graph      *g = pl->g;
+    pack_item **items = ARENA_ARRAY(g->memory, pack_item *, g->n_values);
+    uint32_t    n = 0;
     for (uint32_t i = 0; i < g->n_values; i++) {
         life *l = &pl->lives[i];
         if (!l->v) continue;
         l->v->stride = value_stride(pl->target, l->v);
-        l->bytes = l->v->stride * (l->v->producer->head ? 1 : pl->p->n_batch);
-        l->v->offset = first_fit(l, placed, n);
-        placed[n++] = l;
-        if (l->v->offset + l->bytes > pl->p->arena_bytes)
-            pl->p->arena_bytes = l->v->offset + l->bytes;
+        l->item.bytes = l->v->stride * (l->v->producer->head ? 1 : pl->p->n_batch);
+        items[n++] = &l->item;
     }
+    pl->p->arena_bytes = pack_place(items, n);
+    for (uint32_t i = 0; i < g->n_values; i++)
+        if (pl->lives[i].v) pl->lives[i].v->offset = pl->lives[i].item.offset;
 }
 
 static void place_weights_and_caches(planner *pl) {
@@ -177,8 +156,8 @@ static void place_weights_and_caches(planner *pl) {
 static void keep_for_trace(planner *pl) {
     for (uint32_t i = 0; i < pl->g->n_values; i++) {
         if (!pl->lives[i].v || !graph_is_named(pl->g, pl->lives[i].v)) continue;
-        pl->lives[i].first = 0;
-        pl->lives[i].last = pl->stage;
+        pl->lives[i].item.first = 0;
+        pl->lives[i].item.last = pl->stage;
     }
 }
 
@@ -187,7 +166,7 @@ static void keep_for_head(planner *pl) {
     for (uint32_t i = 0; i < pl->g->n_ops; i++) {
         const op *o = pl->g->ops[i];
         for (uint32_t k = 0; o->head && k < o->n_in; k++)
-            if (o->in[k] && pl->lives[o->in[k]->id].v) pl->lives[o->in[k]->id].last = pl->stage;
+            if (o->in[k] && pl->lives[o->in[k]->id].v) pl->lives[o->in[k]->id].item.last = pl->stage;
     }
 }
 

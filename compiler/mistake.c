@@ -1,0 +1,157 @@
+/* The rows, when each can matter, and how it is told. */
+#include "mistake.h"
+
+#include <string.h>
+
+#define MATMUL    (1u << OP_MATMUL)
+#define WEIGHTS   (1u << OP_MATMUL | 1u << OP_GET_ROWS)
+#define NORM      (1u << OP_RMS_NORM)
+#define ROPE      (1u << OP_ROPE)
+#define ATTENTION (1u << OP_ATTENTION)
+#define SWIGLU    (1u << OP_SWIGLU)
+#define ADD       (1u << OP_ADD)
+
+/* Siblings: as many rows as a layer has other weights of one shape at most (q, k, v, o of a model
+   whose heads all have keys of their own). */
+const mistake mistakes[] = {
+    { "transposed", "{weight} is read transposed", WEIGHTS, .transposed = true },
+    { "sibling-1", "{sibling} is read in place of {weight}", MATMUL, .sibling = 1 },
+    { "sibling-2", "{sibling} is read in place of {weight}", MATMUL, .sibling = 2 },
+    { "sibling-3", "{sibling} is read in place of {weight}", MATMUL, .sibling = 3 },
+    { "scale-bf16", "block scales of {weight} are read as bf16", WEIGHTS,
+      .reading.scale_as_bf16 = true },
+    { "scale-subnormal", "subnormal block scales of {weight} are read as zero", WEIGHTS,
+      .reading.subnormal_scale_zero = true },
+    { "nibbles-swapped", "of two nibbles of {weight} the high one is taken first", WEIGHTS,
+      .reading.nibbles_swapped = true },
+    { "nibbles-adjacent", "the nibbles of a byte of {weight} are taken for neighbours", WEIGHTS,
+      .reading.nibbles_adjacent = true },
+    { "nibbles-adjacent-swapped",
+      "the nibbles of a byte of {weight} are taken for neighbours, the high one first", WEIGHTS,
+      .reading = { .nibbles_adjacent = true, .nibbles_swapped = true } },
+
+    { "norm-weight", "{norm} is not multiplied in", NORM, .no_norm_weight = true },
+    { "norm-weight-plus-1", "{norm} + 1 is multiplied in", NORM, .norm_weight_plus_one = true },
+    { "eps-0", "eps is 0 instead of {eps}", NORM, .other_eps = true, .eps = 0 },
+    { "eps-1e-12", "eps is 1e-12 instead of {eps}", NORM, .other_eps = true, .eps = 1e-12f },
+    { "eps-1e-8", "eps is 1e-08 instead of {eps}", NORM, .other_eps = true, .eps = 1e-8f },
+    { "eps-1e-6", "eps is 1e-06 instead of {eps}", NORM, .other_eps = true, .eps = 1e-6f },
+    { "eps-1e-5", "eps is 1e-05 instead of {eps}", NORM, .other_eps = true, .eps = 1e-5f },
+    { "eps-1e-3", "eps is 0.001 instead of {eps}", NORM, .other_eps = true, .eps = 1e-3f },
+
+    { "rope-pairing", "{pairing}", ROPE, .other_pairing = true },
+    { "rope-base-10000", "the rope base is 10000 instead of {base}", ROPE, .rope_base = 1e4 },
+    { "rope-base-500000", "the rope base is 500000 instead of {base}", ROPE, .rope_base = 5e5 },
+    { "rope-base-1000000", "the rope base is 1000000 instead of {base}", ROPE, .rope_base = 1e6 },
+    { "rope-factors", "the rope frequency factors ({factors}) are ignored", ROPE,
+      .no_rope_factors = true },
+    { "rope-scale", "positions are not scaled by {scale}", ROPE, .no_rope_scale = true },
+    { "rope-missing", "nothing is rotated", ROPE, .no_rotation = true },
+    { "rope-from-1", "positions are counted from 1", ROPE, .first_position = 1 },
+
+    { "heads-modulo", "query head h reads kv head h % {kv} instead of h / {group}", ATTENTION,
+      .heads_by_modulo = true },
+    { "attn-scale", "scores are not scaled by {attn_scale}", ATTENTION, .no_attn_scale = true },
+    { "mask-later", "a token sees the one after it too", ATTENTION, .mask_shift = 1 },
+    { "mask-earlier", "a token does not see itself", ATTENTION, .mask_shift = -1 },
+
+    { "gate-up", "gate and up are exchanged", SWIGLU, .exchanged = true },
+    { "first-operand", "{a} is not added", ADD, .left_out = MISTAKE_FIRST_OPERAND },
+    { "second-operand", "{b} is not added", ADD, .left_out = MISTAKE_SECOND_OPERAND },
+    { 0 },
+};
+
+const mistake *mistake_find(const char *name) {
+    for (const mistake *m = mistakes; m->name; m++)
+        if (!strcmp(m->name, name)) return m;
+    return NULL;
+}
+
+/* "attn_q.weight" of "blk.3.attn_q.weight". */
+static const char *short_name(const value *v) {
+    const char *name = v->name;
+    if (strncmp(name, "blk.", 4)) return name;
+    name += 4 + strspn(name + 4, "0123456789");
+    return *name == '.' ? name + 1 : v->name;
+}
+
+static bool same_layer(const value *a, const value *b) {
+    size_t n = (size_t)(short_name(a) - a->name);
+    return n && n == (size_t)(short_name(b) - b->name) && !memcmp(a->name, b->name, n);
+}
+
+const value *mistake_sibling(const graph *g, const op *o, uint32_t n) {
+    const value *own = o->in[0];
+    for (uint32_t i = 0; i < g->n_values; i++) {
+        const value *v = g->values[i];
+        if (v->kind != VALUE_WEIGHT || v == own || memcmp(v->ne, own->ne, sizeof v->ne)) continue;
+        if (same_layer(own, v) && --n == 0) return v;
+    }
+    return NULL;
+}
+
+static uint32_t n_kv_heads(const op *o) {
+    return (uint32_t)(value_count(o->in[1]) / o->params.head_dim);
+}
+
+static uint32_t heads_a_kv_head(const op *o) {
+    return (uint32_t)(value_count(o->in[0]) / value_count(o->in[1]));
+}
+
+bool mistake_applies(const mistake *m, const graph *g, const op *o) {
+    const op_params *p = &o->params;
+    static const quant_mistake none;
+    if (!(m->ops >> o->kind & 1)) return false;
+    if (m->sibling) return mistake_sibling(g, o, m->sibling) != NULL;
+    if (memcmp(&m->reading, &none, sizeof none)) return quant_mistake_applies(o->in[0]->type, &m->reading);
+    if (m->no_norm_weight || m->norm_weight_plus_one) return o->in[1] != NULL;
+    if (m->other_eps) return m->eps < p->eps || m->eps > p->eps;
+    if (m->rope_base > 0) return m->rope_base < p->rope_base || m->rope_base > p->rope_base;
+    if (m->no_rope_factors) return o->n_in > 1 && o->in[1];
+    if (m->no_rope_scale) return p->rope_scale < 1 || p->rope_scale > 1;
+    if (m->heads_by_modulo) return n_kv_heads(o) > 1 && heads_a_kv_head(o) > 1;
+    if (m->no_attn_scale) return p->attn_scale < 1 || p->attn_scale > 1;
+    if (m->left_out) return o->in[1]->kind == VALUE_ACTIVATION;
+    return true;
+}
+
+/* ---- telling */
+
+static const char *pairing_text(arena *a, const op_params *p) {
+    uint32_t half = p->rope_dims / 2;
+    if (p->rope_pairing == ROPE_ADJACENT)
+        return arena_printf(a, "half-split pairs (i, i + %u) are rotated instead of interleaved ones", half);
+    return arena_printf(a, "interleaved pairs (2i, 2i + 1) are rotated instead of half-split ones");
+}
+
+static const char *word_text(arena *a, const char *word, size_t size, const mistake *m, const graph *g,
+                             const op *o) {
+    const op_params *p = &o->params;
+    char name[16] = "";
+    memcpy(name, word, size < sizeof name ? size : sizeof name - 1);
+    if (!strcmp(name, "weight")) return short_name(o->in[0]);
+    if (!strcmp(name, "norm")) return short_name(o->in[1]);
+    if (!strcmp(name, "factors")) return short_name(o->in[1]);
+    if (!strcmp(name, "a")) return o->in[0]->name;
+    if (!strcmp(name, "b")) return o->in[1]->name;
+    if (!strcmp(name, "sibling")) return short_name(mistake_sibling(g, o, m->sibling));
+    if (!strcmp(name, "pairing")) return pairing_text(a, p);
+    if (!strcmp(name, "base")) return arena_printf(a, "%g", p->rope_base);
+    if (!strcmp(name, "scale")) return arena_printf(a, "%g", p->rope_scale);
+    if (!strcmp(name, "eps")) return arena_printf(a, "%g", (double)p->eps);
+    if (!strcmp(name, "attn_scale")) return arena_printf(a, "%g", (double)p->attn_scale);
+    if (!strcmp(name, "kv")) return arena_printf(a, "%u", n_kv_heads(o));
+    if (!strcmp(name, "group")) return arena_printf(a, "%u", heads_a_kv_head(o));
+    bug("mistake %s: {%s}", m->name, name);
+}
+
+const char *mistake_text(arena *a, const mistake *m, const graph *g, const op *o) {
+    const char *text = "", *from = m->what;
+    for (const char *open; (open = strchr(from, '{'));) {
+        size_t size = strcspn(open + 1, "}");
+        text = arena_printf(a, "%s%.*s%s", text, (int)(open - from), from,
+                            word_text(a, open + 1, size, m, g, o));
+        from = open + size + 2;
+    }
+    return arena_printf(a, "%s%s", text, from);
+}
