@@ -68,7 +68,7 @@ all: $(OUT)/ggufc $(OUT)/libggufc_runtime.a
 
 # ---- building
 
-$(OUT)/ggufc: $(OUT)/obj/compiler/main.o $(OUT)/libggufc.a | $(OUT)/libggufc_runtime.a
+$(OUT)/ggufc: $(OUT)/obj/compiler/main.o $(OUT)/libggufc.a $(checked_runtime) | $(OUT)/libggufc_runtime.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(SANITIZE) -pthread $(LDFLAGS) -o $@ $^ $(LLVM_LIBS) -lm
 
@@ -86,7 +86,13 @@ endif
 $(OUT)/obj/compiler/%.o: compiler/%.c Makefile
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LLVM_CPPFLAGS) -DGGUFC_VERSION='"$(VERSION)"' -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) -Iruntime $(LLVM_CPPFLAGS) -DGGUFC_VERSION='"$(VERSION)"' -c -o $@ $<
+
+# What interprets a model is measured against what is compiled: it gets the flags that such code is
+# given, and this machine's instructions.
+native := $(if $(SANITIZE),,-O3 $(shell $(CC) -march=native -E -xc /dev/null >/dev/null 2>&1 && \
+          echo -march=native) -ffp-contract=fast)
+$(OUT)/obj/compiler/interp_%.o $(OUT)/obj/compiler/quant_read.o: PLAIN_CFLAGS += $(native)
 
 # The runtime ends up in every executable: sections let the linker drop what one does not use.
 $(OUT)/obj/runtime/%.o: runtime/%.c Makefile

@@ -152,24 +152,10 @@ static bool check_shape(const arch_env *env, arena *a, const arch_statement *s,
                       s->pos.column);
 }
 
-static const char *compiled_types(arena *a) {
-    const char *text = "";
-    for (uint32_t type = 0; type < QUANT_COUNT; type++) {
-        const quant_info *info = quant_find(type);
-        if (info && info->compiled)
-            text = arena_printf(a, "%s%s%s", text, *text ? ", " : "", info->name);
-    }
-    return text;
-}
-
-static bool check_type(const arch_env *env, arena *a, const arch_statement *s,
+static bool check_type(const arch_env *env, const arch_statement *s,
                        const gguf_tensor *tensor) {
     const quant_info *info = quant_find(tensor->type);
     if (!info) bug("tensor of type %u", tensor->type);
-    if (!info->compiled)
-        return diag_error(env->diag, "%s: tensor '%.*s' has type %s, which cannot be compiled; "
-                          "types that can: %s", env->model, (int)tensor->name.size,
-                          tensor->name.data, info->name, compiled_types(a));
     if (s->tensor->f32 && tensor->type != QUANT_F32)
         return diag_error(env->diag, "%s: tensor '%.*s' has type %s, expected F32 (%s:%u:%u)",
                           env->model, (int)tensor->name.size, tensor->name.data, info->name,
@@ -195,7 +181,7 @@ bool arch_read_tensor(const arch_env *env, arena *a, const arch_statement *s,
     if (!tensor && t->fallback) tensor = env->slots[t->fallback->id].tensor;
     env->slots[s->symbol->id].tensor = tensor;
     if (!tensor) return t->optional || missing_tensor(env, a, s, name, &want);
-    if (!check_shape(env, a, s, tensor, &want) || !check_type(env, a, s, tensor)) return false;
+    if (!check_shape(env, a, s, tensor, &want) || !check_type(env, s, tensor)) return false;
     for (uint32_t i = 0; i < t->n_dims; i++)
         if (t->dims[i].let) env->slots[t->dims[i].let->id].scalar.i = (int64_t)tensor->dims[i];
     return true;

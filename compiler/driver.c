@@ -8,12 +8,10 @@
 #include "ggufc/compiler.h"
 
 #include "arch.h"
+#include "compilation.h"
 #include "driver.h"
 #include "emit.h"
-#include "output.h"
 #include "pass.h"
-#include "target.h"
-#include "vocab.h"
 
 #include <llvm-c/Core.h>
 
@@ -29,50 +27,11 @@
 #define MAX_TEXT      (1u << 20) /* bytes of a template */
 #define DEFAULT_SYMBOL "ggufc_compiled"
 
-typedef struct compilation {
-    const ggufc_compile_options *options;
-    arena     *memory;
-    diag       messages;
-    gguf_file *file;
-    graph     *graph;
-    plan      *plan;
-    target     target;
-
-    vocab_tables   vocab;
-    bool           has_vocab;
-    LLVMContextRef context;
-    LLVMModuleRef  module;
-
-    LLVMMemoryBufferRef object;
-} compilation;
-
 /* ---- stages */
 
-static const char *base_name(const char *path) {
+const char *compilation_base_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
-}
-
-/* The header beside a library: OUTPUT with .h for its ending. */
-static const char *header_path(compilation *c) {
-    const char *out = c->options->output, *dot = strrchr(base_name(out), '.');
-    size_t      stem = dot ? (size_t)(dot - out) : strlen(out);
-    return arena_printf(c->memory, "%.*s.h", (int)stem, out);
-}
-
-static bool check_output(compilation *c) {
-    const ggufc_compile_options *o = c->options;
-    if (o->stop_after != GGUFC_STAGE_LINK) return true;
-    if (!o->output) return diag_error(&c->messages, "no output was given");
-    const char *inputs[4] = {o->model}, **next = inputs + 1;
-    if (o->arch) *next++ = o->arch;
-    if (o->runtime) *next++ = o->runtime;
-    if (!output_check(&c->messages, o->output, inputs)) return false;
-    if (o->emit != GGUFC_EMIT_LIB) return true;
-    if (!strcmp(header_path(c), o->output))
-        return diag_error(&c->messages, "%s: is where the library's header goes; say -o FILE.a",
-                          o->output);
-    return output_check(&c->messages, header_path(c), inputs);
 }
 
 const char *driver_symbol_lacks(const char *text) {
@@ -95,7 +54,7 @@ static bool check_options(compilation *c) {
         return diag_error(&c->messages, "unrolling %u blocks: not a multiple of 4", o->unroll);
     const char *lacks = o->symbol ? driver_symbol_lacks(o->symbol) : "given";
     if (lacks) return diag_error(&c->messages, "the symbol '%s' is not %s", o->symbol ? o->symbol : "", lacks);
-    return check_output(c);
+    return compilation_check_output(c);
 }
 
 static bool stage_gguf(compilation *c) {
@@ -161,7 +120,30 @@ static bool stage_arch(compilation *c) {
     return true;
 }
 
+static const char *compiled_types(arena *a) {
+    const char *text = "";
+    for (uint32_t i = 0; i < QUANT_COUNT; i++) {
+        const quant_info *info = quant_find(i);
+        if (info && info->compiled)
+            text = arena_printf(a, "%s%s%s", text, *text ? ", " : "", info->name);
+    }
+    return text;
+}
+
+static bool check_types(compilation *c) {
+    for (uint32_t i = 0; i < c->graph->n_values; i++) {
+        const value *v = c->graph->values[i];
+        if (v->kind == VALUE_WEIGHT && !quant_find(v->type)->compiled)
+            return diag_error(&c->messages, "%s: tensor '%s' has type %s, which cannot be compiled; "
+                              "types that can: %s%s", c->file->path, v->name,
+                              quant_find(v->type)->name, compiled_types(c->memory),
+                              quant_readable(v->type) ? "; interpreted:MODEL.gguf can be run" : "");
+    }
+    return true;
+}
+
 static bool stage_resolve(compilation *c) {
+    if (!check_types(c)) return false;
     pass_resolve(c->graph);
     pass_check(c->graph, STAGE_RESOLVED);
     return true;
@@ -173,7 +155,7 @@ static bool stage_fuse(compilation *c) {
     return true;
 }
 
-static uint32_t choose_ctx(compilation *c) {
+uint32_t compilation_choose_ctx(compilation *c) {
     uint64_t trained = c->graph->n_ctx_train;
     uint32_t asked = c->options->ctx;
     if (!asked) return trained < DEFAULT_CTX ? (uint32_t)trained : DEFAULT_CTX;
@@ -183,7 +165,7 @@ static uint32_t choose_ctx(compilation *c) {
     return asked;
 }
 
-static bool check_heads(compilation *c) {
+bool compilation_check_heads(compilation *c) {
     for (uint32_t i = 0; i < c->graph->n_ops; i++) {
         const op *o = c->graph->ops[i];
         if (o->kind == OP_ATTENTION && o->params.head_dim > MAX_HEAD_DIM)
@@ -194,18 +176,18 @@ static bool check_heads(compilation *c) {
 }
 
 static bool stage_plan(compilation *c) {
-    if (!check_heads(c)) return false;
+    if (!compilation_check_heads(c)) return false;
     if (!target_open(&c->target, c->memory, &c->messages, c->options->target, c->options->cpu,
                      c->options->features))
         return false;
-    plan_options options = {.n_ctx = choose_ctx(c), .n_batch = c->options->batch,
+    plan_options options = {.n_ctx = compilation_choose_ctx(c), .n_batch = c->options->batch,
                             .trace = c->options->trace};
     if (options.n_batch > options.n_ctx) options.n_batch = options.n_ctx;
     c->plan = pass_plan(c->graph, c->target.isa, &options);
     return true;
 }
 
-static bool read_vocab(compilation *c) {
+bool compilation_read_vocab(compilation *c) {
     switch (vocab_read(c->memory, &c->messages, c->file, &c->vocab)) {
     case VOCAB_BAD: return false;
     case VOCAB_UNSUPPORTED:
@@ -223,27 +205,27 @@ static bool read_vocab(compilation *c) {
     return true;
 }
 
-static const char *model_name(compilation *c) {
+const char *compilation_model_name(compilation *c) {
     gguf_string name;
     diag        quiet = {.sink = NULL};
     const gguf_kv *kv = gguf_find_kv(c->file, "general.name");
     if (kv && kv->type == GGUF_STRING &&
         gguf_get_string(c->file, &quiet, "general.name", &name) == GGUF_PRESENT)
         return arena_copy_text(c->memory, name.data, name.size);
-    return base_name(c->file->path);
+    return compilation_base_name(c->file->path);
 }
 
 static bool stage_emit(compilation *c) {
-    if (!read_vocab(c)) return false;
+    if (!compilation_read_vocab(c)) return false;
     c->context = LLVMContextCreate();
-    c->module = LLVMModuleCreateWithNameInContext(base_name(c->file->path), c->context);
+    c->module = LLVMModuleCreateWithNameInContext(compilation_base_name(c->file->path), c->context);
     target_prepare(&c->target, c->module);
     char *absolute = realpath(c->file->path, NULL);
     emit_facts facts = {
         .symbol = c->options->emit == GGUFC_EMIT_EXE ? DEFAULT_SYMBOL : c->options->symbol,
-        .name = model_name(c),
+        .name = compilation_model_name(c),
         .target = c->target.name,
-        .version = "ggufc " GGUFC_VERSION,
+        .version = COMPILATION_VERSION,
         .path = absolute ? absolute : c->file->path,
         .vocab = c->has_vocab ? &c->vocab : NULL,
         .index_hash = ggufc_index_hash(c->file->data + c->file->index_offset, c->file->index_bytes),
@@ -258,76 +240,6 @@ static bool stage_target(compilation *c) {
     if (c->options->emit == GGUFC_EMIT_LLVM_IR) return true;
     c->object = target_code(&c->target, &c->messages, c->module, c->options->emit == GGUFC_EMIT_ASM);
     return c->object != NULL;
-}
-
-/* ---- output */
-
-static bool link_object(compilation *c, const char *to) {
-    if (!c->target.native && !c->options->runtime)
-        return diag_error(&c->messages, "%s: the runtime library here is for another kind of machine; "
-                          "give one for %s with --runtime=FILE and its compiler with CC=…, or make "
-                          "the object alone with --emit=obj", c->options->output, c->target.triple);
-    const char *runtime = output_find_runtime(c->memory, &c->messages, c->options->runtime);
-    if (!runtime) return false;
-    const char *object = output_temporary(c->memory, arena_printf(c->memory, "%s.o", c->options->output));
-    bool ok = output_write(&c->messages, object, LLVMGetBufferStart(c->object),
-                           LLVMGetBufferSize(c->object));
-    if (ok && c->options->emit == GGUFC_EMIT_LIB)
-        ok = output_archive(&c->messages, object, runtime, to);
-    else if (ok)
-        ok = output_link(&c->messages, object, runtime, to);
-    output_discard(object);
-    return ok;
-}
-
-static bool write_ir(compilation *c, const char *to) {
-    char *text = LLVMPrintModuleToString(c->module);
-    bool  ok = output_write(&c->messages, to, text, strlen(text));
-    LLVMDisposeMessage(text);
-    return ok;
-}
-
-static bool write_output(compilation *c, const char *to) {
-    switch (c->options->emit) {
-    case GGUFC_EMIT_LLVM_IR: return write_ir(c, to);
-    case GGUFC_EMIT_OBJ:
-    case GGUFC_EMIT_ASM:
-        return output_write(&c->messages, to, LLVMGetBufferStart(c->object),
-                            LLVMGetBufferSize(c->object));
-    case GGUFC_EMIT_EXE:
-    case GGUFC_EMIT_LIB: return link_object(c, to);
-    }
-    return false;
-}
-
-static bool write_header(compilation *c) {
-    const char *path = header_path(c);
-    const struct header_word words[] = {
-        {"NAME", model_name(c)},
-        {"VERSION", GGUFC_VERSION},
-        {"MODEL", base_name(c->file->path)},
-        {"LIBRARY", base_name(c->options->output)},
-        {"SYMBOL", c->options->symbol},
-        {NULL, NULL},
-    };
-    const char *text = header_fill(c->memory, words);
-    const char *temporary = output_temporary(c->memory, path);
-    if (output_write(&c->messages, temporary, text, strlen(text)) &&
-        output_commit(&c->messages, temporary, path))
-        return true;
-    output_discard(temporary);
-    return false;
-}
-
-static bool stage_link(compilation *c) {
-    const char *temporary = output_temporary(c->memory, c->options->output);
-    if (!write_output(c, temporary) || !output_commit(&c->messages, temporary, c->options->output)) {
-        output_discard(temporary);
-        return false;
-    }
-    if (c->options->emit != GGUFC_EMIT_LIB || write_header(c)) return true;
-    output_discard(c->options->output);
-    return false;
 }
 
 /* ---- dumps */
@@ -373,7 +285,7 @@ static const struct {
     [GGUFC_STAGE_PLAN] = {"plan", stage_plan},
     [GGUFC_STAGE_EMIT] = {"emit", stage_emit},
     [GGUFC_STAGE_TARGET] = {"target", stage_target},
-    [GGUFC_STAGE_LINK] = {"link", stage_link},
+    [GGUFC_STAGE_LINK] = {"link", compilation_write_output},
 };
 
 const char *driver_stage_name(enum ggufc_stage stage) {
@@ -386,7 +298,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static bool run_stages(compilation *c) {
+bool compilation_run(compilation *c) {
     for (int s = 0; s <= (int)c->options->stop_after; s++) {
         double begin = now();
         if (!stages[s].run(c) || !dump_after(c, (enum ggufc_stage)s)) return false;
@@ -396,7 +308,7 @@ static bool run_stages(compilation *c) {
     return true;
 }
 
-static void release(compilation *c) {
+void compilation_release(compilation *c) {
     if (c->object) LLVMDisposeMemoryBuffer(c->object);
     if (c->module) LLVMDisposeModule(c->module);
     if (c->context) LLVMContextDispose(c->context);
@@ -428,7 +340,7 @@ bool ggufc_compile(const ggufc_compile_options *options, ggufc_message *message,
     forward     to = {message, user};
     compilation c = {.options = options, .memory = arena_new()};
     if (message) c.messages = (diag){.sink = forward_message, .user = &to};
-    bool ok = run_stages(&c);
-    release(&c);
+    bool ok = compilation_run(&c);
+    compilation_release(&c);
     return ok;
 }

@@ -142,29 +142,10 @@ static void put_activations(record *r, const graph *g) {
 
 /* ---- the model */
 
-/* The types of the tensors that are read, most bytes first: "Q8_0 F32". */
-static const char *weight_types(arena *a, const graph *g, uint64_t *params) {
-    uint64_t    by_type[QUANT_COUNT] = {0};
-    const char *text = "";
-    for (uint32_t i = 0; i < g->n_values; i++) {
-        if (g->values[i]->kind != VALUE_WEIGHT) continue;
-        by_type[g->values[i]->type] += g->values[i]->tensor->bytes;
-        *params += value_count(g->values[i]);
-    }
-    for (;;) {
-        uint32_t most = 0;
-        for (uint32_t t = 1; t < QUANT_COUNT; t++)
-            if (by_type[t] > by_type[most]) most = t;
-        if (!by_type[most]) return text;
-        text = arena_printf(a, "%s%s%s", text, *text ? " " : "", quant_find(most)->name);
-        by_type[most] = 0;
-    }
-}
-
 static void put_model(record *r, const graph *g, const emit_facts *facts) {
     const plan *p = r->e->plan;
     uint64_t    params = 0;
-    const char *types = weight_types(r->e->memory, g, &params);
+    const char *types = graph_weight_types(r->e->memory, g, &params);
     put_u32(r, GGUFC_ABI);
     put_u32(r, g->n_vocab);
     put_u32(r, p->n_ctx);

@@ -287,6 +287,24 @@ uint32_t graph_op_outputs(const op *o, value *outputs[OP_MAX_OUTPUTS]) {
     return n;
 }
 
+const char *graph_weight_types(arena *a, const graph *g, uint64_t *params) {
+    uint64_t    by_type[QUANT_COUNT] = {0};
+    const char *text = "";
+    for (uint32_t i = 0; i < g->n_values; i++) {
+        if (g->values[i]->kind != VALUE_WEIGHT) continue;
+        by_type[g->values[i]->type] += g->values[i]->tensor->bytes;
+        *params += value_count(g->values[i]);
+    }
+    for (;;) {
+        uint32_t most = 0;
+        for (uint32_t t = 1; t < QUANT_COUNT; t++)
+            if (by_type[t] > by_type[most]) most = t;
+        if (!by_type[most]) return text;
+        text = arena_printf(a, "%s%s%s", text, *text ? " " : "", quant_find(most)->name);
+        by_type[most] = 0;
+    }
+}
+
 /* ---- printing */
 
 const char *graph_shape_text(arena *a, const value *v) {

@@ -201,6 +201,9 @@ const char *graph_params_text(arena *a, const op *o, const char *before, const c
 /* Product of ne. */
 uint64_t value_count(const value *v);
 
+/* The types of the weights, most bytes first: "Q8_0 F32". Adds the number of values to *params. */
+const char *graph_weight_types(arena *a, const graph *g, uint64_t *params);
+
 /* Whether v is an activation of the .arch language: one that bears a name people know. */
 bool graph_is_named(const graph *g, const value *v);
 

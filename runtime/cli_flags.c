@@ -185,6 +185,13 @@ ggufc_status cli_flags_parse(cli_flags *o, int argc, char **argv, ggufc_error *e
     return GGUFC_OK;
 }
 
+int cli_flags_words(char *const *argv) {
+    size_t name_size;
+    const option *row = option_find(argv[0], &name_size);
+    if (!row) return 0;
+    return row->value && argv[0][name_size] != '=' && argv[1] ? 2 : 1;
+}
+
 /* ---- help */
 
 static void print_row(stream *out, const option *row) {

@@ -30,6 +30,9 @@ typedef struct cli_flags {
 /* Reads argv[1] and on. An error is one line that names the option. */
 ggufc_status cli_flags_parse(cli_flags *o, int argc, char **argv, ggufc_error *error);
 
+/* How many of the arguments from argv[0] on an option takes with its value; 0: it is none of these. */
+int cli_flags_words(char *const *argv);
+
 void cli_flags_print_help(stream *out, const char *program);
 
 #endif

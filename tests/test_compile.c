@@ -135,7 +135,7 @@ static const struct {
     {{NULL}, "no model given"},
     {{DEMO}, "no output given"},
     {{"-o", "x"}, "no model given"},
-    {{DEMO, DEMO, "-o", "x"}, "one model at a time"},
+    {{DEMO, DEMO, "-o", "x"}, "is one too many: usage: ggufc MODEL.gguf -o FILE"},
     {{DEMO, "-o"}, "-o needs a value"},
     {{DEMO, "-o", ""}, "-o"},
     {{DEMO, "-o=x"}, "unknown option '-o=x'"},

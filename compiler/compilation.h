@@ -1,0 +1,52 @@
+/* compilation.h - a compilation from stage to stage, for those who need its parts: the driver, which
+ * runs the stages, and engine.c, which runs what they made. */
+#ifndef GGUFC_COMPILATION_H
+#define GGUFC_COMPILATION_H
+
+#include "diag.h"
+#include "ggufc/compiler.h"
+#include "gguf.h"
+#include "graph.h"
+#include "plan.h"
+#include "target.h"
+#include "vocab.h"
+
+#define COMPILATION_VERSION "ggufc " GGUFC_VERSION
+
+typedef struct compilation {
+    const ggufc_compile_options *options;
+    arena     *memory;
+    diag       messages;
+    gguf_file *file;
+    graph     *graph;
+    plan      *plan;
+    target     target;
+
+    vocab_tables   vocab;
+    bool           has_vocab;
+    LLVMContextRef context;
+    LLVMModuleRef  module;
+
+    LLVMMemoryBufferRef object;
+} compilation;
+
+/* Runs the stages up to options->stop_after, in order. `c` has its options, messages and memory
+   set. False after an error was reported. */
+bool compilation_run(compilation *c);
+
+/* Gives back all that the stages made, c->memory included. */
+void compilation_release(compilation *c);
+
+/* ---- parts of stages */
+
+bool        compilation_read_vocab(compilation *c);  /* sets has_vocab; warns where there is none of ours */
+bool        compilation_check_heads(compilation *c); /* false, reported: heads larger than kernels take */
+uint32_t    compilation_choose_ctx(compilation *c);  /* positions in the cache; warns where they are many */
+const char *compilation_model_name(compilation *c);  /* general.name, or the file's */
+const char *compilation_base_name(const char *path);
+
+/* driver_output.c: whether the options' output can be one, and writing it, the last stage. */
+bool compilation_check_output(compilation *c);
+bool compilation_write_output(compilation *c);
+
+#endif

@@ -1,0 +1,100 @@
+/* The last stage: the object, or what it was linked to, as a file that appears whole or not at all. */
+#include "compilation.h"
+#include "driver.h"
+
+#include "output.h"
+
+#include <llvm-c/Core.h>
+
+#include <string.h>
+
+/* The header beside a library: OUTPUT with .h for its ending. */
+static const char *header_path(compilation *c) {
+    const char *out = c->options->output, *dot = strrchr(compilation_base_name(out), '.');
+    size_t      stem = dot ? (size_t)(dot - out) : strlen(out);
+    return arena_printf(c->memory, "%.*s.h", (int)stem, out);
+}
+
+bool compilation_check_output(compilation *c) {
+    const ggufc_compile_options *o = c->options;
+    if (o->stop_after != GGUFC_STAGE_LINK) return true;
+    if (!o->output) return diag_error(&c->messages, "no output was given");
+    const char *inputs[4] = {o->model}, **next = inputs + 1;
+    if (o->arch) *next++ = o->arch;
+    if (o->runtime) *next++ = o->runtime;
+    if (!output_check(&c->messages, o->output, inputs)) return false;
+    if (o->emit != GGUFC_EMIT_LIB) return true;
+    if (!strcmp(header_path(c), o->output))
+        return diag_error(&c->messages, "%s: is where the library's header goes; say -o FILE.a",
+                          o->output);
+    return output_check(&c->messages, header_path(c), inputs);
+}
+
+static bool link_object(compilation *c, const char *to) {
+    if (!c->target.native && !c->options->runtime)
+        return diag_error(&c->messages, "%s: the runtime library here is for another kind of machine; "
+                          "give one for %s with --runtime=FILE and its compiler with CC=…, or make "
+                          "the object alone with --emit=obj", c->options->output, c->target.triple);
+    const char *runtime = output_find_runtime(c->memory, &c->messages, c->options->runtime);
+    if (!runtime) return false;
+    const char *object = output_temporary(c->memory, arena_printf(c->memory, "%s.o", c->options->output));
+    bool ok = output_write(&c->messages, object, LLVMGetBufferStart(c->object),
+                           LLVMGetBufferSize(c->object));
+    if (ok && c->options->emit == GGUFC_EMIT_LIB)
+        ok = output_archive(&c->messages, object, runtime, to);
+    else if (ok)
+        ok = output_link(&c->messages, object, runtime, to);
+    output_discard(object);
+    return ok;
+}
+
+static bool write_ir(compilation *c, const char *to) {
+    char *text = LLVMPrintModuleToString(c->module);
+    bool  ok = output_write(&c->messages, to, text, strlen(text));
+    LLVMDisposeMessage(text);
+    return ok;
+}
+
+static bool write_output(compilation *c, const char *to) {
+    switch (c->options->emit) {
+    case GGUFC_EMIT_LLVM_IR: return write_ir(c, to);
+    case GGUFC_EMIT_OBJ:
+    case GGUFC_EMIT_ASM:
+        return output_write(&c->messages, to, LLVMGetBufferStart(c->object),
+                            LLVMGetBufferSize(c->object));
+    case GGUFC_EMIT_EXE:
+    case GGUFC_EMIT_LIB: return link_object(c, to);
+    }
+    return false;
+}
+
+static bool write_header(compilation *c) {
+    const char *path = header_path(c);
+    const struct header_word words[] = {
+        {"NAME", compilation_model_name(c)},
+        {"VERSION", GGUFC_VERSION},
+        {"MODEL", compilation_base_name(c->file->path)},
+        {"LIBRARY", compilation_base_name(c->options->output)},
+        {"SYMBOL", c->options->symbol},
+        {NULL, NULL},
+    };
+    const char *text = header_fill(c->memory, words);
+    const char *temporary = output_temporary(c->memory, path);
+    if (output_write(&c->messages, temporary, text, strlen(text)) &&
+        output_commit(&c->messages, temporary, path))
+        return true;
+    output_discard(temporary);
+    return false;
+}
+
+bool compilation_write_output(compilation *c) {
+    const char *temporary = output_temporary(c->memory, c->options->output);
+    if (!write_output(c, temporary) || !output_commit(&c->messages, temporary, c->options->output)) {
+        output_discard(temporary);
+        return false;
+    }
+    if (c->options->emit != GGUFC_EMIT_LIB || write_header(c)) return true;
+    output_discard(c->options->output);
+    return false;
+}
+

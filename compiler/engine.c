@@ -1,0 +1,104 @@
+#include "engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *const engine_kernels_names[] = { "compiled", "interpreted", "reference", NULL };
+
+const char *engine_parse_name(const char *name, enum engine_kernels *kernels) {
+    for (int i = 0; engine_kernels_names[i]; i++) {
+        size_t n = strlen(engine_kernels_names[i]);
+        if (strncmp(name, engine_kernels_names[i], n) || name[n] != ':') continue;
+        *kernels = (enum engine_kernels)i;
+        return name + n + 1;
+    }
+    *kernels = ENGINE_COMPILED;
+    return name;
+}
+
+/* ---- compiled */
+
+static bool open_compiled(engine *e) {
+    compilation *c = &e->compilation;
+    const void  *symbol;
+    if (!compilation_run(c)) return false;
+    LLVMMemoryBufferRef object = c->object;
+    c->object = NULL;
+    e->jit = jit_load(&c->messages, object, e->options.compile.symbol, &symbol);
+    if (!e->jit) return false;
+    e->model = *(const ggufc_model *)symbol;
+    return true;
+}
+
+/* ---- interpreted */
+
+static ggufc_model describe(engine *e) {
+    compilation     *c = &e->compilation;
+    const gguf_file *f = c->file;
+    uint64_t         params = 0;
+    char            *absolute = realpath(f->path, NULL);
+    const char      *path = absolute ? absolute : f->path;
+    ggufc_model m = {
+        .abi = GGUFC_ABI,
+        .n_vocab = (uint32_t)c->graph->n_vocab,
+        .n_ctx_train = (uint32_t)c->graph->n_ctx_train,
+        .n_layer = (uint32_t)c->graph->n_layer,
+        .n_embd = (uint32_t)c->graph->n_embd,
+        .name = compilation_model_name(c),
+        .arch = c->graph->arch,
+        .types = graph_weight_types(c->memory, c->graph, &params),
+        .compiler = COMPILATION_VERSION,
+        .path = arena_copy_text(c->memory, path, strlen(path)),
+        .file_bytes = f->size,
+        .index_offset = f->index_offset,
+        .index_bytes = f->index_bytes,
+        .index_hash = ggufc_index_hash(f->data + f->index_offset, f->index_bytes),
+        .vocab = c->has_vocab ? &c->vocab.vocab : NULL,
+        .embedded = f->data,
+    };
+    m.n_params_m = (uint32_t)((params + 500000) / 1000000);
+    free(absolute);
+    return m;
+}
+
+void engine_add_model(engine *e, const interp_options *options, ggufc_model *model) {
+    *model = describe(e);
+    model->target = options->arithmetic == INTERP_REFERENCE ? "reference" : "interpreted";
+    interp_model(e->compilation.memory, e->compilation.graph, options, model);
+}
+
+static bool open_interpreted(engine *e) {
+    compilation *c = &e->compilation;
+    if (!compilation_run(c) || !compilation_check_heads(c) || !interp_check(c->graph, &c->messages) ||
+        !compilation_read_vocab(c))
+        return false;
+    interp_options options = {
+        .arithmetic = e->options.kernels == ENGINE_REFERENCE ? INTERP_REFERENCE : INTERP_FAITHFUL,
+        .n_ctx = compilation_choose_ctx(c),
+        .trace = c->options->trace,
+        .mistake = e->options.mistake,
+        .layer = e->options.layer,
+    };
+    options.n_batch = c->options->batch < options.n_ctx ? c->options->batch : options.n_ctx;
+    engine_add_model(e, &options, &e->model);
+    return true;
+}
+
+/* ---- both */
+
+bool engine_open(engine *e, const engine_options *options, const diag *d) {
+    *e = (engine){ .options = *options };
+    bool compiled = options->kernels == ENGINE_COMPILED;
+    e->options.compile.emit = GGUFC_EMIT_OBJ;
+    e->options.compile.stop_after = compiled ? GGUFC_STAGE_TARGET : GGUFC_STAGE_ARCH;
+    e->compilation = (compilation){ .options = &e->options.compile, .memory = arena_new(), .messages = *d };
+    if (!(compiled ? open_compiled(e) : open_interpreted(e))) return false;
+    e->model.embedded = e->compilation.file->data;
+    return true;
+}
+
+void engine_close(engine *e) {
+    jit_free(e->jit);
+    if (e->compilation.memory) compilation_release(&e->compilation);
+    *e = (engine){ .jit = NULL };
+}
