@@ -4,28 +4,37 @@
  *
  *     an activations GGUF     general.type = "activations", activations.tokens (i32 ids), an F32
  *                             tensor [..., columns] for each name, a column for each token; with
- *                             fewer columns than tokens they are the last ones
- *     a folder of text        one number a line, "INDEX: NUMBER" and "INDEX NUMBER" too; '#' begins
- *                             a comment. A map says which file is which activation (see below)
+ *                             fewer columns than tokens they are the last ones. Where they stand:
+ *                             activations.model, .producer, .prompt
+ *     a folder of text        a map says which file is which activation (see below). Files in it
+ *                             hold numbers: one a line, or rows of them with blanks or commas
+ *                             between, "INDEX: NUMBER" and "INDEX NUMBER" too; '#' begins a
+ *                             comment. Sub-folders and files whose names begin with a dot are not
+ *                             looked at
  *     llama-debug's logits    llamacpp-NAME.bin (f32) or .txt, the last token's result_output, with
- *                             NAME-tokens.bin and NAME-prompt.txt beside it where they exist
+ *                             NAME-tokens.bin and NAME-prompt.txt beside it where they exist; any
+ *                             other .bin or .txt of logits
  *
- * A map is lines of `PATTERN = NAME`. In a pattern {l} and {t} stand for a number and {name} for
- * anything; in a name {l} and {name} stand for what they were, "@{t}" or "@N" at its end says which
- * token (counted from 0) the file holds, else it holds the last token's values, or those of all
- * tokens one after another. `tokens` as a name means the token ids. Built in, and tried after the
- * lines that are given:
+ * A map is lines of `PATTERN = NAME`; '#' at a line's begin or after a blank begins a comment. In a
+ * pattern {l} and {t} stand for a whole number and {name} for anything, as little as will do; in a
+ * name {l} (without leading zeros) and {name} stand for what they were, "@{t}" or "@N" at its end
+ * says which token (counted from 0) the file holds, else it holds the last token's values, or those
+ * of all tokens one after another. `tokens` as a name means the token ids, `prompt` the text; no
+ * name at all leaves the file out. A file is what the line says whose pattern has the most
+ * characters of its own, built-in lines coming after all that are given. Built in are:
  *
  *     tokens.txt                 = tokens
+ *     prompt.txt                 = prompt
  *     layer_{l}.txt              = l_out-{l}
  *     hidden_state_call_{t}.txt  = result_norm@{t}
  *     logits_call_{t}.txt        = result_output@{t}
  *     logits.txt                 = result_output
- *     {name}.txt                 = {name}
+ *     {name}.txt                 = {name}            so Qcur-0@3.txt is token 3's Qcur-0
  *
  * Promise: a recording that was opened can be read without checks but those for NULL; what is wrong
- * with one (not a number, more than 2^31 - 1 numbers, a file that is two things, a GGUF of another
- * general.type, tensors that are not F32, ids below 0) is reported with file and line or tensor.
+ * with one (not a number, more than 2^31 - 1 numbers in a file, a file that is two things, two files
+ * that are the same, a GGUF of another general.type, tensors that are not F32, ids below 0, nothing
+ * in it at all) is reported with file and line or tensor.
  */
 #ifndef GGUFC_RECORDING_H
 #define GGUFC_RECORDING_H
@@ -43,11 +52,13 @@ typedef struct recorded_value {
     const char      *name;
     const char      *source; /* the file it came from, for messages */
     uint64_t         n;      /* values in a column: perhaps only the first of the activation's */
-    recorded_column *columns;
+    recorded_column *columns; /* in order of their tokens, which are all counted from one end */
     uint32_t         n_columns;
-    /* A text file of several columns: the columns cannot be told apart before the activation's size
-       is known. columns[0] then holds all `n` values, and recording_split makes columns of it. */
+    /* A text file, or a tensor whose last dimension is not the number of tokens: the columns cannot
+       be told apart before the activation's size is known. columns[0] then holds all `n` values,
+       and recording_split makes columns of it. */
     bool             unsplit;
+    uint32_t         n_tokens; /* private: how many columns there can be; 0: any number */
 } recorded_value;
 
 typedef struct recording {
@@ -56,7 +67,7 @@ typedef struct recording {
     const char     *producer; /* NULL where it does not say; likewise below */
     const char     *model;
     const char     *prompt;
-    const int32_t  *tokens;
+    const int32_t  *tokens;   /* ids; NULL and 0 where it does not say */
     uint32_t        n_tokens;
     recorded_value *values; /* in order of the file, or of names */
     uint32_t        n_values;
@@ -70,20 +81,26 @@ typedef struct recording {
    .bin or .txt, or a GGUF whose general.type is "activations". Reports nothing. */
 bool recording_is(const char *path);
 
-/* `map` is the text of a map or NULL. The result lives in `a` but for the map of a GGUF:
-   recording_close releases that. NULL after an error was reported. */
+/* `map` is the text of a map or NULL; other kinds than a folder have no use for it. The result lives
+   in `a` but for the map of a GGUF: recording_close releases that. NULL after an error was
+   reported. */
 recording *recording_open(arena *a, diag *d, const char *path, const char *map);
 void       recording_close(recording *r); /* NULL is allowed */
+
+/* The text of a file that holds a map, checked, for recording_open. Lines that are given otherwise
+   can be put before or behind it. NULL after an error was reported. */
+const char *recording_map_read(arena *a, diag *d, const char *path);
 
 /* NULL where there is none of that name. */
 recorded_value *recording_find(const recording *r, const char *name);
 
-/* Tells an unsplit value how many values a token has. With no more numbers than that it is one
-   column, the last token's; with a multiple, one for each of the last tokens. False after an error
-   was reported: any other count. */
+/* Tells a value how many values a token has (not 0). An unsplit one with no more numbers than that
+   is one column, the last token's; with a multiple, one for each of the last tokens. False after an
+   error was reported: any other count, more columns than the recording has tokens, or a value split
+   before whose columns are longer. */
 bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_token);
 
-/* The values for `token` of n_tokens, or NULL. */
+/* The v->n values for `token` of n_tokens, or NULL. Not before an unsplit value was split. */
 const float *recording_row(const recorded_value *v, uint32_t token, uint32_t n_tokens);
 
 #endif
