@@ -169,11 +169,11 @@ static const char *cell_at(char *to, const compare_op *o, int digits) {
 
 /* Two numbers that differ little: enough digits to see in what. */
 static const char *cell_most_a(char *to, const compare_op *o, int digits) {
-    return number_cell(to, &o->between, o->between.most_a, digits + 4);
+    return number_cell(to, &o->between, o->between.most_a, digits + 3);
 }
 
 static const char *cell_most_b(char *to, const compare_op *o, int digits) {
-    return number_cell(to, &o->between, o->between.most_b, digits + 4);
+    return number_cell(to, &o->between, o->between.most_b, digits + 3);
 }
 
 static const char *cell_nmse(char *to, const compare_op *o, int digits) {
@@ -210,7 +210,7 @@ static const char *cell_strange(char *to, const compare_op *o, int digits) {
 
 static const char *cell_word(char *to, const compare_op *o, int digits) {
     (void)to, (void)digits;
-    return report_word_of(o)->word;
+    return report_words[report_verdict_of(o)].word;
 }
 
 const report_column report_columns[REPORT_COLUMNS] = {
@@ -229,37 +229,45 @@ const report_column report_columns[REPORT_COLUMNS] = {
     { "alone", "NMSE of B against what its own inputs imply", REPORT_ALONE, cell_alone },
     { "alone tol.", "what that may be", REPORT_ALONE | REPORT_JUDGES | REPORT_WIDE,
       cell_alone_tolerance },
-    { "strange", "values that are infinite or no number on one side only", REPORT_WIDE,
-      cell_strange },
+    { "strange", "values that are infinite or no number on one side only",
+      REPORT_WIDE | REPORT_STRANGE, cell_strange },
     { "verdict", "what that makes of it", REPORT_LEFT | REPORT_JUDGES | REPORT_TONE, cell_word },
 };
 
-static bool any_alone(const compare_report *r) {
-    for (uint32_t i = 0; i < r->n_ops; i++)
-        if (r->ops[i].alone.n_values) return true;
-    return false;
+/* Which of REPORT_ALONE and REPORT_STRANGE there is to say something about. */
+static unsigned present(const compare_report *r) {
+    unsigned flags = 0;
+    for (uint32_t i = 0; i < r->n_ops; i++) {
+        const compare_op *o = &r->ops[i];
+        if (o->alone.n_values) flags |= REPORT_ALONE;
+        if (o->between.n_values && o->between.n_strange) flags |= REPORT_STRANGE;
+    }
+    return flags;
 }
 
 bool report_has_column(const compare_report *r, const report_column *c) {
     if (c->flags & REPORT_JUDGES && r->cost) return false;
-    return !(c->flags & REPORT_ALONE) || any_alone(r);
+    return !(c->flags & (REPORT_ALONE | REPORT_STRANGE) & ~present(r));
 }
 
-enum { WORD_NONE, WORD_OK, WORD_BEYOND, WORD_INHERITED, WORD_NEW };
-
-const report_word report_words[REPORT_WORDS] = {
-    [WORD_NONE] = { "-", NULL },
-    [WORD_OK] = { "ok", NULL },
-    [WORD_BEYOND] = { "BEYOND", "further from A than its tolerance" },
-    [WORD_INHERITED] = { "inherited", "as far, but right for the inputs that B gave it" },
-    [WORD_NEW] = { "new", "within its tolerance, but wrong for the inputs that B gave it" },
+const report_word report_words[REPORT_VERDICTS] = {
+    [REPORT_NOT_COMPARED] = { "-", NULL },
+    [REPORT_OK] = { "ok", NULL },
+    [REPORT_WRONG] = { "BEYOND", "further from A than its tolerance" },
+    [REPORT_INHERITED] = { "inherited", "as far, but right for the inputs that B gave it" },
+    [REPORT_NEW] = { "new", "within its tolerance, but wrong for the inputs that B gave it" },
 };
 
-const report_word *report_word_of(const compare_op *o) {
-    if (!o->between.n_values) return &report_words[WORD_NONE];
-    if (!o->beyond) return &report_words[o->alone_beyond ? WORD_NEW : WORD_OK];
-    bool inherited = o->alone.n_values && !o->alone_beyond;
-    return &report_words[inherited ? WORD_INHERITED : WORD_BEYOND];
+enum report_verdict report_verdict_of(const compare_op *o) {
+    if (!o->between.n_values) return REPORT_NOT_COMPARED;
+    if (!o->beyond) return o->alone_beyond ? REPORT_NEW : REPORT_OK;
+    return o->alone.n_values && !o->alone_beyond ? REPORT_INHERITED : REPORT_WRONG;
+}
+
+bool report_has_verdict(const compare_report *r, enum report_verdict v) {
+    for (uint32_t i = 0; i < r->n_ops && !r->cost; i++)
+        if (report_verdict_of(&r->ops[i]) == v) return true;
+    return false;
 }
 
 enum report_tone report_tone_of(const compare_op *o) {

@@ -40,11 +40,12 @@ const char *report_number(char *to, double x, int digits);
 enum { REPORT_CELL = 64 };
 
 enum {
-    REPORT_LEFT = 1u << 0,   /* aligned to the left */
-    REPORT_JUDGES = 1u << 1, /* makes no sense in a comparison of costs */
-    REPORT_ALONE = 1u << 2,  /* only where an op was computed alone */
-    REPORT_WIDE = 1u << 3,   /* only where there is room */
-    REPORT_TONE = 1u << 4,   /* in the colour of report_tone_of() */
+    REPORT_LEFT = 1u << 0,    /* aligned to the left */
+    REPORT_JUDGES = 1u << 1,  /* makes no sense in a comparison of costs */
+    REPORT_ALONE = 1u << 2,   /* only where an op was computed alone */
+    REPORT_WIDE = 1u << 3,    /* only where there is room */
+    REPORT_STRANGE = 1u << 4, /* only where some values are strange */
+    REPORT_TONE = 1u << 5,    /* in the colour of report_tone_of() */
 };
 
 /* A column of the table of ops. A cell is in `to`, which has room for REPORT_CELL bytes, or it is a
@@ -67,18 +68,41 @@ enum report_tone { REPORT_UNTOLD, REPORT_FINE, REPORT_NEAR, REPORT_BEYOND };
 /* How close an op is to its tolerance: REPORT_NEAR from a quarter of it on. */
 enum report_tone report_tone_of(const compare_op *o);
 
-/* An op in a word: ok, BEYOND, inherited, new, or "-" where nothing was compared. */
+/* An op in a word. */
+enum report_verdict {
+    REPORT_NOT_COMPARED,
+    REPORT_OK,
+    REPORT_WRONG,     /* beyond its tolerance, and not known to be inherited */
+    REPORT_INHERITED, /* beyond, but right for B's inputs */
+    REPORT_NEW,       /* not beyond, but wrong for B's inputs */
+    REPORT_VERDICTS,
+};
+
 typedef struct report_word {
     const char *word;
     const char *about; /* NULL: speaks for itself */
 } report_word;
 
-enum { REPORT_WORDS = 5 };
-extern const report_word report_words[REPORT_WORDS];
-const report_word *report_word_of(const compare_op *o);
+extern const report_word report_words[REPORT_VERDICTS];
+enum report_verdict report_verdict_of(const compare_op *o);
+
+/* Whether an op has that verdict; none has in a comparison of costs. */
+bool report_has_verdict(const compare_report *r, enum report_verdict v);
 
 /* The ops of the largest NMSE alone, the largest first, at most `most`. Returns their number. */
 uint32_t report_costly(const compare_report *r, uint32_t *ops, uint32_t most);
+
+/* ---- the page */
+
+/* At most `most` characters of `text`, "…" where that is not all, so that it may stand in an
+   element or in an attribute. */
+void report_put_html(void *stream, const char *text, uint32_t most);
+
+/* An op in words, so that it may stand likewise: "Qcur-0 (matmul [256]): NMSE 1.23e-7, …". */
+void report_put_html_op(void *stream, const compare_op *o, bool cost);
+
+/* NMSE of the ops in order of execution, as an <svg> of the class "plot". */
+void report_plot(const compare_report *r, void *stream);
 
 /* ---- the whole */
 

@@ -280,17 +280,14 @@ static void put_op(printer *p, const table *t, const compare_op *o, bool first) 
 /* What the words in the last column mean, of those that stand there. */
 static void put_words(printer *p, const compare_report *r) {
     bool any = false;
-    for (unsigned w = 0; w < REPORT_WORDS; w++) {
-        const report_word *word = &report_words[w];
-        bool               used = false;
-        for (uint32_t i = 0; i < r->n_ops; i++) used |= report_word_of(&r->ops[i]) == word;
-        if (!used || !word->about || r->cost) continue;
+    for (unsigned v = 0; v < REPORT_VERDICTS; v++) {
+        if (!report_words[v].about || !report_has_verdict(r, v)) continue;
         if (!any) end_line(p);
         any = true;
         put_spaces(p, 2);
-        put(p, word->word);
+        put(p, report_words[v].word);
         put_to_column(p, 12);
-        put(p, word->about);
+        put(p, report_words[v].about);
         end_line(p);
     }
 }
