@@ -52,7 +52,8 @@ LLVM_LIBS     = $(eval LLVM_LIBS := $$(call llvm,--ldflags --libs --system-libs)
 # ---- what there is
 
 compiler_obj := $(patsubst %.c,$(OUT)/obj/%.o,$(filter-out compiler/main.c,$(wildcard compiler/*.c))) \
-                $(OUT)/obj/gen/arch_builtin.o $(OUT)/obj/gen/model_header.o
+                $(OUT)/obj/gen/arch_builtin.o \
+                $(patsubst templates/%.in,$(OUT)/obj/gen/%.o,$(wildcard templates/*.in))
 runtime_obj  := $(patsubst %.c,$(OUT)/obj/%.o,$(wildcard runtime/*.c))
 tests        := $(patsubst tests/%.c,$(OUT)/tests/%,$(wildcard tests/test_*.c))
 tools        := $(patsubst tests/tools/%.c,$(OUT)/tools/%,$(wildcard tests/tools/*.c))
@@ -112,9 +113,10 @@ $(OUT)/gen/arch_builtin.c: templates/arch/builtin.sh $(wildcard templates/arch/*
 	@mkdir -p $(@D)
 	$(Q)sh $^ >$@.tmp && mv $@.tmp $@
 
-$(OUT)/gen/model_header.c: templates/model.h.in
+# templates/model.h.in becomes the string model_h_text, and so does any other.
+$(OUT)/gen/%.c: templates/%.in
 	@mkdir -p $(@D)
-	$(Q){ echo 'extern const char model_header_text[]; const char model_header_text[] ='; \
+	$(Q){ echo 'extern const char $(subst .,_,$*)_text[]; const char $(subst .,_,$*)_text[] ='; \
 	  sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/    "&\\n"/' $<; echo ';'; } >$@.tmp && mv $@.tmp $@
 
 $(OUT)/obj/gen/%.o: $(OUT)/gen/%.c

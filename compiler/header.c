@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-extern const char model_header_text[]; /* made by the build from templates/model.h.in */
+extern const char model_h_text[]; /* made by the build from templates/model.h.in */
 
 static const char *find_word(const struct header_word *words, const char *name, size_t size) {
     for (; words->name; words++)
@@ -12,7 +12,7 @@ static const char *find_word(const struct header_word *words, const char *name, 
 }
 
 const char *header_fill(arena *a, const struct header_word *words) {
-    const char *text = "", *from = model_header_text;
+    const char *text = "", *from = model_h_text;
     for (;;) {
         size_t n = strcspn(from, "@");
         text = arena_printf(a, "%s%.*s", text, (int)n, from);
