@@ -13,7 +13,6 @@ enum {
     EXCERPT = 600, /* characters of the text that is compared */
     FIRST_IDS = 24,
     COSTLY = 5,
-    ALL = UINT32_MAX,
 };
 
 /* ---- pieces */
@@ -39,7 +38,7 @@ void report_put_html(void *stream, const char *text, uint32_t most) {
 }
 
 static void put(FILE *to, const char *text) {
-    report_put_html(to, text, ALL);
+    report_put_html(to, text, UINT32_MAX);
 }
 
 static void put_number(FILE *to, double x, int digits) {

@@ -7,13 +7,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WIDTH = 1100, HEIGHT = 400, LEFT = 60, RIGHT = 1088, TOP = 26, BOTTOM = 352 };
+#define WIDTH  1100
+#define HEIGHT 400
+#define LEFT   60
+#define RIGHT  1088
+#define TOP    26
+#define BOTTOM 352
 
-enum {
-    FLOOR = -24,     /* smaller powers of ten are drawn as 0 */
-    MOST_LINES = 9,  /* powers of ten that are labelled */
-    NUMBER_ROOM = 26 /* for a layer's number */
-};
+#define FLOOR       (-24) /* smaller powers of ten are drawn as 0 */
+#define MOST_LINES  9     /* powers of ten that are labelled */
+#define NUMBER_ROOM 26    /* for a layer's number */
 
 typedef struct plot {
     const compare_report *r;

@@ -361,6 +361,21 @@ static void show_the_first(void **state) {
     free(text);
 }
 
+/* What has no logarithm stands at the edges, which say so. */
+static void draw_what_has_no_logarithm(void **state) {
+    (void)state;
+    compare_report r = fixture_same(memory, 1);
+    r.ops[1].between.nmse = (double)INFINITY;
+    r.ops[2].between.nmse = (double)NAN;
+    char *text = render(&r, HTML);
+    has(text, ">∞, nan</text>");
+    has(text, ">0</text>");
+    assert_int_equal(count(text, "cy=\"26.0\""), 2);
+    assert_int_equal(count(text, "cy=\"352.0\""), 1);
+    has(text, "attn_norm-0 (rms_norm [256]): NMSE inf, ");
+    free(text);
+}
+
 static void judge_no_costs(void **state) {
     (void)state;
     compare_report r = fixture_cost(memory, 2);
@@ -376,7 +391,7 @@ static void judge_no_costs(void **state) {
 /* ---- anything */
 
 #define NASTY \
-    "\033[2J\a\r\b\x7f\xc2\x9b\xff\xc0\xaf\xed\xa0\x80\xf4\x90\x80\x80\xe2\x80\xae</code><script>x" \
+    "\033[2J\a\r\b\x7f\xc2\x9b\xff\xc0\xaf\xed\xa0\x80\xf4\x90\x80\x80\xe0\x80\xaf\xe2\x80\xae</code><script>x" \
     "</script>\"'&amp;&#x3c;\\\"\n\t@PLOT@ %s%n \xe2\x82\xac\xf0\x9f\x98\x80 http\xe2"
 
 static void make_nasty(compare_report *r) {
@@ -427,12 +442,12 @@ static void escape_nasty_text(void **state) {
     make_nasty(&r);
     char *text = render(&r, TEXT);
     has(text, "\\x1B[2J\\x07\\x0D\\x08\\x7F\\xC2\\x9B\\xFF\\xC0\\xAF\\xED\\xA0\\x80\\xF4\\x90\\x80\\x80"
-              "\\xE2\\x80\\xAE</code>");
+              "\\xE0\\x80\\xAF\\xE2\\x80\\xAE</code>");
     has(text, "\xe2\x82\xac\xf0\x9f\x98\x80 http\\xE2");
     free(text);
     text = render(&r, JSON);
     json_is(text, "model", "\"\\u001b[2J\\u0007\\u000d\\u0008\\u007f\\u009b\\ufffd\\ufffd\\ufffd\\ufffd"
-            "\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\u202e</code><script>x</script>\\\"'&amp;&#x3c;"
+            "\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\u202e</code><script>x</script>\\\"'&amp;&#x3c;"
             "\\\\\\\"\\u000a\\u0009@PLOT@ %s%n \xe2\x82\xac\xf0\x9f\x98\x80 http\\ufffd\"");
     free(text);
     text = render(&r, HTML);
@@ -588,6 +603,7 @@ int main(void) {
         cmocka_unit_test(leave_out_what_is_not_there),
         cmocka_unit_test(make_pages),
         cmocka_unit_test(show_the_first),
+        cmocka_unit_test(draw_what_has_no_logarithm),
         cmocka_unit_test(judge_no_costs),
         cmocka_unit_test(stand_nasty_text),
         cmocka_unit_test(escape_nasty_text),
