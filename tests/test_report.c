@@ -370,8 +370,8 @@ static void draw_what_has_no_logarithm(void **state) {
     char *text = render(&r, HTML);
     has(text, ">∞, nan</text>");
     has(text, ">0</text>");
-    assert_int_equal(count(text, "cy=\"26.0\""), 2);
-    assert_int_equal(count(text, "cy=\"352.0\""), 1);
+    assert_int_equal(count(text, "cy=\"36.0\""), 2);
+    assert_int_equal(count(text, "cy=\"362.0\""), 1);
     has(text, "attn_norm-0 (rms_norm [256]): NMSE inf, ");
     free(text);
 }
