@@ -1,6 +1,6 @@
 /* The error of each op in order of execution, drawn as SVG: a logarithm of NMSE upwards, ops from
- * left to right, a stripe for each layer. What is 0 stands on the lowest line, what is infinite or no
- * number on the highest. Colours are the page's (templates/report.html.in). */
+ * left to right, a stripe for each layer. What is 0 stands on the lowest line, what is infinite or
+ * no number on the highest. Colours are the page's (templates/report.html.in). */
 #include "report.h"
 
 #include <math.h>
@@ -91,7 +91,8 @@ static void put_y_axis(const plot *p) {
         if (e == 0)
             fputs("1", p->to);
         else
-            fprintf(p->to, "10<tspan dy=\"-5\" font-size=\"9\">%s%d</tspan>", e < 0 ? "−" : "", abs(e));
+            fprintf(p->to, "10<tspan dy=\"-5\" font-size=\"9\">%s%d</tspan>", e < 0 ? "−" : "",
+                    abs(e));
         fputs("</text>\n", p->to);
     }
     if (p->zero)
@@ -210,8 +211,8 @@ static void put_first(const plot *p) {
 void report_plot(const compare_report *r, void *stream) {
     plot p = { .r = r, .to = stream };
     measure(&p);
-    fprintf(p.to, "<svg class=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"NMSE of each op\">\n",
-            WIDTH, HEIGHT);
+    fprintf(p.to, "<svg class=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" "
+            "aria-label=\"NMSE of each op\">\n", WIDTH, HEIGHT);
     put_layers(&p);
     put_tolerance(&p, false);
     put_y_axis(&p);

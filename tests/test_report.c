@@ -138,7 +138,8 @@ static void tell_same(void **state) {
         "B       storyteller-q8_0.gguf  (model, compiled for x86_64 avx512-vnni)\n",
         "model   storyteller-q8_0.gguf\n", "tokens  12: 1, 403,", "text    \"Once upon a time, ",
         "tol.", "verdict\n", "embd", "-- layer 0 -----", "attn_norm-0", "l_out-0", "-- layer 1 -----",
-        "l_out-1", "result_norm", "result_output", "No op is beyond its tolerance.\n", "11 of 12\n", "95%\n",
+        "l_out-1", "result_norm", "result_output", "No op is beyond its tolerance.\n", "11 of 12\n",
+        "95%\n",
         "1.2345e-5 nats, at most 6.5e-5\n", "A 3.21012, B 3.21055, over 11 tokens\n",
         "1     417     14.25  \" there\"", "417      14.2  \" there\"\n", "\"\\n\"", NULL });
     line_has(text, "Qcur-1.rope", "rope      [32, 8]   100 ");
@@ -180,8 +181,8 @@ static void tell_costs(void **state) {
     lacks(text, "tol.");
     lacks(text, "verdict");
     has(text, "alone\n");
-    has_in_order(text, (const char *[]){ "What costs most, by NMSE alone:\n", "0.0022  Vcur-0", "matmul [128]\n",
-        "Vcur-1", "Vcur-2", "Vcur-3", "result_output", "\n\nsame\n", NULL });
+    has_in_order(text, (const char *[]){
+        "What costs most, by NMSE alone:\n", "0.0022  Vcur-0", "matmul [128]\n", "Vcur-1", "Vcur-2", "Vcur-3", "result_output", "\n\nsame\n", NULL });
     free(text);
 }
 
@@ -278,7 +279,8 @@ static void tell_machines(void **state) {
 
 static void keep_numbers_exact(void **state) {
     (void)state;
-    static const double numbers[] = { 0.1, 1 / 3.0, DBL_MAX, DBL_TRUE_MIN, -1e-300, 1e22, 123456789.125 };
+    static const double numbers[] = { 0.1,     1 / 3.0, DBL_MAX,      DBL_TRUE_MIN,
+                                      -1e-300, 1e22,    123456789.125 };
     compare_report      r = fixture_same(memory, 0);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
         size_t size;
@@ -287,7 +289,8 @@ static void keep_numbers_exact(void **state) {
         is_json(text);
         const char *found = json_find(text, "slack", &size);
         assert_non_null(found);
-        if (strtod(found, NULL) != numbers[i]) fail_msg("%.17g became %.*s", numbers[i], (int)size, found);
+        if (strtod(found, NULL) != numbers[i])
+            fail_msg("%.17g became %.*s", numbers[i], (int)size, found);
         free(text);
     }
 }
@@ -391,8 +394,8 @@ static void judge_no_costs(void **state) {
 /* ---- anything */
 
 #define NASTY \
-    "\033[2J\a\r\b\x7f\xc2\x9b\xff\xc0\xaf\xed\xa0\x80\xf4\x90\x80\x80\xe0\x80\xaf\xe2\x80\xae</code><script>x" \
-    "</script>\"'&amp;&#x3c;\\\"\n\t@PLOT@ %s%n \xe2\x82\xac\xf0\x9f\x98\x80 http\xe2"
+    "\033[2J\a\r\b\x7f\xc2\x9b\xff\xc0\xaf\xed\xa0\x80\xf4\x90\x80\x80\xe0\x80\xaf\xe2\x80\xae" \
+    "</code><script>x</script>\"'&amp;&#x3c;\\\"\n\t@PLOT@ %s%n \xe2\x82\xac\xf0\x9f\x98\x80 http\xe2"
 
 static void make_nasty(compare_report *r) {
     static const char *notes[] = { NASTY, "" };
@@ -447,8 +450,8 @@ static void escape_nasty_text(void **state) {
     free(text);
     text = render(&r, JSON);
     json_is(text, "model", "\"\\u001b[2J\\u0007\\u000d\\u0008\\u007f\\u009b\\ufffd\\ufffd\\ufffd\\ufffd"
-            "\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\u202e</code><script>x</script>\\\"'&amp;&#x3c;"
-            "\\\\\\\"\\u000a\\u0009@PLOT@ %s%n \xe2\x82\xac\xf0\x9f\x98\x80 http\\ufffd\"");
+            "\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\u202e</code>"
+            "<script>x</script>\\\"'&amp;&#x3c;\\\\\\\"\\u000a\\u0009@PLOT@ %s%n \xe2\x82\xac\xf0\x9f\x98\x80 http\\ufffd\"");
     free(text);
     text = render(&r, HTML);
     has(text, "&lt;/code&gt;&lt;script&gt;x&lt;/script&gt;&quot;&#39;&amp;amp;&amp;#x3c;\\&quot;");
@@ -484,7 +487,8 @@ static void set_all_numbers(compare_report *r, double x) {
 
 /* Coordinates are numbers, whatever is drawn. */
 static void is_drawn(const char *page) {
-    const char *at = strstr(page, "<svg class=\"plot\""), *plot_end = strstr(at, "</svg>\n<p class=\"readout\"");
+    const char *at = strstr(page, "<svg class=\"plot\"");
+    const char *plot_end = strstr(at, "</svg>\n<p class=\"readout\"");
     assert_non_null(plot_end);
     for (; (at = strchr(at, '<')) && at < plot_end; at++) {
         int n = (int)strcspn(at, ">");
@@ -495,8 +499,10 @@ static void is_drawn(const char *page) {
 
 static void stand_any_number(void **state) {
     (void)state;
-    static const double numbers[] = { (double)NAN, (double)INFINITY, -(double)INFINITY, DBL_MAX,
-                                      -DBL_MAX, DBL_TRUE_MIN, 0, -0.0, 1, -1, 1e-24, 1e-25, 1e6, 999999.5 };
+    static const double numbers[] = {
+        (double)NAN, (double)INFINITY, -(double)INFINITY, DBL_MAX, -DBL_MAX, DBL_TRUE_MIN, 0, -0.0,
+        1, -1, 1e-24, 1e-25, 1e6, 999999.5,
+    };
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
         compare_report r = i % 2 ? fixture_different(memory, 1) : fixture_cost(memory, 1);
         set_all_numbers(&r, numbers[i]);
@@ -542,7 +548,9 @@ static void write_shares(void **state) {
     static const struct {
         double      match;
         const char *text;
-    } rows[] = { { 1, "100" }, { 0.99999, "99.9" }, { 0.998, "99.8" }, { 0.5, "50.0" }, { 0, "0.0" } };
+    } rows[] = {
+        { 1, "100" }, { 0.99999, "99.9" }, { 0.998, "99.8" }, { 0.5, "50.0" }, { 0, "0.0" },
+    };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char       cell[REPORT_CELL];
         compare_op o = { .between = { .n_values = 1, .match = rows[i].match } };
