@@ -178,6 +178,8 @@ static bool read_kind(arena *a, diag *d, recording *r, const recording_map *map)
     case PATH_OTHER:
         break;
     }
+    if (access(r->path, R_OK))
+        return diag_error(d, "%s: cannot open: %s", r->path, strerror(errno));
     return diag_error(d, "%s: this is no recording, " EXPECTED, r->path);
 }
 
@@ -187,7 +189,7 @@ recording *recording_open(arena *a, diag *d, const char *path, const char *map) 
     r->path = arena_copy_text(a, path, strlen(path));
     bool ok = recording_map_parse(a, d, "map", map, &lines) && read_kind(a, d, r, &lines);
     if (ok && !r->n_values && !r->n_tokens)
-        ok = diag_error(d, "%s: no activations and no tokens in these %s", path, r->kind);
+        ok = diag_error(d, "%s: neither activations nor token ids in it", path);
     if (ok) return r;
     recording_close(r);
     return NULL;

@@ -95,7 +95,8 @@ static bool read_tokens(folder *f, const char *path) {
 static bool read_prompt(folder *f, const char *path) {
     recording_bytes text;
     if (is_second(f, &f->prompt_source, path, "the prompt")) return false;
-    if (!recording_load(f->memory, f->d, path, &text)) return false;
+    if (!recording_load(f->memory, f->d, path, &text) || !recording_check_text(f->d, &text))
+        return false;
     uint64_t size = text.size;
     if (size && text.data[size - 1] == '\n') size--;
     if (size && text.data[size - 1] == '\r') size--;

@@ -81,6 +81,7 @@ static bool parse_ids(arena *a, diag *d, const recording_bytes *text, const char
 /* The prompt may hold any lines, these too: they are looked for from the end. */
 bool recording_parse_prompt(arena *a, diag *d, const recording_bytes *text, const char **prompt,
                             recording_numbers *ids) {
+    if (!recording_check_text(d, text)) return false;
     const char *from = text->data, *end = trim_line_end(from, from + text->size);
     const char *ids_line = last_line(from, end), *count_end = trim_line_end(from, ids_line);
     const char *count_line = last_line(from, count_end);

@@ -87,14 +87,29 @@ static bool check_pattern(diag *d, recording_map_line *l, unsigned n[HOLE_COUNT]
     return true;
 }
 
-/* What follows '@' in a line's name. */
+/* The digits at `at`, all of them and none before, if they are a number that a token can have. */
+static size_t match_number(const char *text, const char *at) {
+    uint64_t n = 0;
+    size_t size = 0;
+    if (at > text && is_digit(at[-1])) return 0;
+    for (; is_digit(at[size]); size++)
+        if (n <= INT32_MAX) n = n * 10 + (uint64_t)(at[size] - '0');
+    return n <= INT32_MAX ? size : 0;
+}
+
+static bool is_of_all_tokens(const char *name, size_t size) {
+    return (size == strlen("tokens") && !memcmp(name, "tokens", size)) ||
+           (size == strlen("prompt") && !memcmp(name, "prompt", size));
+}
+
+/* What follows `at`, the '@' in a line's name. */
 static bool check_token(diag *d, const recording_map_line *l, const char *at) {
-    const char *end = at + 1;
-    while (is_digit(*end)) end++;
-    if (end == at + 1 && find_hole(end) == HOLE_T) end += strlen(holes[HOLE_T]);
-    if (*end || end == at + 1)
+    size_t size = find_hole(at + 1) == HOLE_T ? strlen(holes[HOLE_T]) : match_number(at, at + 1);
+    if (!size || at[1 + size])
         return refuse(d, l, "'%s' is not '@' and the number of a token, nor '@{t}'", at);
     if (at == l->name) return refuse(d, l, "'%s' has no name before '@'", l->name);
+    if (is_of_all_tokens(l->name, (size_t)(at - l->name)))
+        return refuse(d, l, "'tokens' and 'prompt' are of all tokens, found '%s'", at);
     return true;
 }
 
@@ -161,25 +176,12 @@ bool recording_map_parse(arena *a, diag *d, const char *where, const char *text,
 const char *recording_map_read(arena *a, diag *d, const char *path) {
     recording_bytes file;
     recording_map map;
-    if (!recording_load(a, d, path, &file)) return NULL;
-    if (strlen(file.data) != file.size) {
-        diag_error(d, "%s: a zero byte at offset %zu, expected text", path, strlen(file.data));
-        return NULL;
-    }
-    return recording_map_parse(a, d, path, file.data, &map) ? file.data : NULL;
+    bool ok = recording_load(a, d, path, &file) && recording_check_text(d, &file) &&
+              recording_map_parse(a, d, path, file.data, &map);
+    return ok ? file.data : NULL;
 }
 
 /* ---- finding a file's line */
-
-/* The digits at `at`, all of them and none before, if they are a number that a token can have. */
-static size_t match_number(const char *file, const char *at) {
-    uint64_t n = 0;
-    size_t size = 0;
-    if (at > file && is_digit(at[-1])) return 0;
-    for (; is_digit(at[size]); size++)
-        if (n <= INT32_MAX) n = n * 10 + (uint64_t)(at[size] - '0');
-    return n <= INT32_MAX ? size : 0;
-}
 
 /* {name} takes as little as it can. It is once in a pattern, so this does not go astray for long. */
 static bool match(const char *pattern, const char *file, const char *at, capture found[HOLE_COUNT]) {

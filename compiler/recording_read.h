@@ -26,6 +26,9 @@ enum recording_number { RECORDING_F32, RECORDING_ID };
 /* A regular file, whole. */
 bool recording_load(arena *a, diag *d, const char *path, recording_bytes *out);
 
+/* That there is no zero byte in what becomes a string. */
+bool recording_check_text(diag *d, const recording_bytes *text);
+
 /* Text of numbers in the forms that recording.h tells, at least one. */
 bool recording_parse_text(arena *a, diag *d, const recording_bytes *text,
                           enum recording_number kind, recording_numbers *out);

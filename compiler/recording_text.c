@@ -49,7 +49,7 @@ static bool load_open_file(arena *a, diag *d, int fd, recording_bytes *out) {
     struct stat st;
     if (fstat(fd, &st)) return diag_error(d, "%s: %s", out->path, strerror(errno));
     if (!S_ISREG(st.st_mode))
-        return diag_error(d, "%s: this is no regular file, expected a file of numbers", out->path);
+        return diag_error(d, "%s: this is no regular file", out->path);
     char *data = arena_alloc(a, (size_t)st.st_size + 1);
     if (!read_all(fd, data, (size_t)st.st_size))
         return diag_error(d, "%s: cannot read: %s", out->path, strerror(errno));
@@ -66,6 +66,12 @@ bool recording_load(arena *a, diag *d, const char *path, recording_bytes *out) {
     bool ok = load_open_file(a, d, fd, out);
     close(fd);
     return ok;
+}
+
+bool recording_check_text(diag *d, const recording_bytes *text) {
+    size_t n = strlen(text->data);
+    return n == text->size ||
+           diag_error(d, "%s: a zero byte at offset %zu, expected text", text->path, n);
 }
 
 /* ---- binary */
@@ -97,10 +103,11 @@ bool recording_parse_binary(arena *a, diag *d, const recording_bytes *file,
 
 /* ---- text */
 
-/* An index that counts lines: from 0 or 1, and from there again for another row. */
+/* An index that counts lines: from 0 or 1, and from there again for another row as long. */
 typedef struct counter {
     bool     begun;
     uint64_t first, next;
+    uint64_t row; /* the length of those before; 0 in the first */
 } counter;
 
 typedef struct scanner {
@@ -188,11 +195,25 @@ static bool take_number(scanner *s) {
     return s->kind == RECORDING_ID ? take_id(s, word) : take_float(s, word);
 }
 
+/* Whether a row may end here. One of a single number is none: a column of zeros does not count. */
+static bool is_row(const counter *c) {
+    uint64_t n = c->next - c->first;
+    return c->row ? n == c->row : n > 1;
+}
+
 static bool count(counter *c, uint64_t index) {
-    if (c->begun ? index != c->next && index != c->first : index > 1) return false;
-    if (!c->begun) c->first = index;
-    c->begun = true;
-    c->next = index + 1;
+    if (!c->begun && index <= 1) {
+        *c = (counter){ .begun = true, .first = index, .next = index + 1 };
+        return true;
+    }
+    bool ends = c->begun && is_row(c);
+    if (ends && index == c->first) {
+        c->row = c->next - c->first;
+        c->next = c->first + 1;
+        return true;
+    }
+    if (!c->begun || index != c->next || (ends && c->row)) return false;
+    c->next++;
     return true;
 }
 
@@ -209,7 +230,7 @@ static bool take_label(scanner *s) {
                                      : "has no index, which lines before have");
     if (!found) return true;
     if (!count(&s->labels, index))
-        return refuse(s, from, "is not the index that follows: they count up from 0 or 1");
+        return refuse(s, from, "is not the next index: they count up from 0 or 1");
     s->at = at + 1;
     skip_blanks(s);
     if (!is_line_end(s)) return true;
@@ -246,12 +267,15 @@ static bool scan(scanner *s) {
         if (!scan_line(s)) return false;
         skip_line(s);
     }
-    if (s->n) return true;
-    return diag_error(s->d, "%s: no number in this file", s->text->path);
+    if (!s->n) return diag_error(s->d, "%s: no number in this file", s->text->path);
+    if (!s->labels.row || is_row(&s->labels)) return true;
+    return diag_error(s->d, "%s: the last index is %" PRIu64 ", expected rows of %" PRIu64
+                      " like the first", s->text->path, s->labels.next - 1, s->labels.row);
 }
 
 static void drop_indices(scanner *s) {
-    if (!s->pairs || s->n_lines < 2) return;
+    bool whole = !s->pair_counter.row || is_row(&s->pair_counter);
+    if (!s->pairs || s->n_lines < 2 || !whole) return;
     s->n /= 2;
     for (uint32_t i = 0; i < s->n; i++) s->words[i] = s->words[i * 2 + 1];
 }

@@ -147,7 +147,9 @@ static const char *cell_match(char *to, const compare_op *o, int digits) {
     return o->between.n_values ? percent(to, o->between.match) : "-";
 }
 
+/* Where there is little room, a two-digit exponent takes that of a digit. */
 static const char *number_cell(char *to, const compare_distance *d, double x, int digits) {
+    if (digits == 2 && fabs(x) < 1e-9) digits = 1;
     return d->n_values ? report_number(to, x, digits) : "-";
 }
 
@@ -185,10 +187,9 @@ static const char *cell_tolerance(char *to, const compare_op *o, int digits) {
 }
 
 static const char *cell_cosine(char *to, const compare_op *o, int digits) {
-    (void)digits;
     double cosine = o->between.cosine;
     if (!o->between.n_values || !isfinite(cosine)) return number_cell(to, &o->between, cosine, 1);
-    snprintf(to, REPORT_CELL, "%.5f", cosine);
+    snprintf(to, REPORT_CELL, "%.*f", digits + 2, cosine);
     drop_zeros(to);
     return to;
 }
@@ -219,7 +220,7 @@ const report_column report_columns[REPORT_COLUMNS] = {
     { "shape", "of a token", REPORT_LEFT, cell_shape },
     { "match", "share of values that match, in percent", 0, cell_match },
     { "mean", "mean of |b - a|", 0, cell_mean },
-    { "largest", "largest |b - a|", 0, cell_most },
+    { "max", "largest |b - a|", 0, cell_most },
     { "at", "where it is: [value]@token, counted from 0", REPORT_LEFT, cell_at },
     { "a", "A's value there", REPORT_WIDE, cell_most_a },
     { "b", "B's value there", REPORT_WIDE, cell_most_b },

@@ -13,7 +13,6 @@ enum {
     EXCERPT = 600, /* characters of the text that is compared */
     FIRST_IDS = 24,
     COSTLY = 5,
-    ALL = UINT32_MAX,
 };
 
 /* ---- pieces */
@@ -39,7 +38,7 @@ void report_put_html(void *stream, const char *text, uint32_t most) {
 }
 
 static void put(FILE *to, const char *text) {
-    report_put_html(to, text, ALL);
+    report_put_html(to, text, UINT32_MAX);
 }
 
 static void put_number(FILE *to, double x, int digits) {
@@ -197,8 +196,8 @@ static void put_plot(const compare_report *r, FILE *to) {
 
 static void put_hypotheses(const compare_report *r, FILE *to) {
     if (!r->n_hypotheses || r->tokens_differ) return;
-    fputs("<section>\n<h2>Hypotheses</h2>\n<table>\n<thead><tr><th class=\"left\">what B may do</th>"
-          "<th>NMSE</th><th class=\"left\"></th></tr></thead>\n<tbody>\n", to);
+    fputs("<section>\n<h2>Hypotheses</h2>\n<table>\n<thead><tr>"
+          "<th class=\"left\">what B may do</th><th>NMSE</th><th class=\"left\"></th></tr></thead>\n<tbody>\n", to);
     for (uint32_t i = 0; i < r->n_hypotheses; i++) {
         const compare_hypothesis *h = &r->hypotheses[i];
         fprintf(to, "<tr%s><td class=\"left what\">", h->matches ? " class=\"matches\"" : "");
@@ -244,7 +243,8 @@ static void put_best(const compare_logits *l, FILE *to) {
 static void put_logits(const compare_report *r, FILE *to) {
     const compare_logits *l = &r->logits;
     if (!l->n_tokens || r->tokens_differ) return;
-    fprintf(to, "<section>\n<h2>Logits</h2>\n<dl>\n<dt>same most likely successor</dt><dd>%u of %u</dd>\n"
+    fprintf(to, "<section>\n<h2>Logits</h2>\n<dl>\n"
+            "<dt>same most likely successor</dt><dd>%u of %u</dd>\n"
             "<dt>in common of the %d most likely</dt><dd>", l->same_best, l->n_tokens, COMPARE_TOP);
     put_number(to, 100 * l->top_overlap, DIGITS);
     fputs("%</dd>\n<dt>divergence KL(A‖B)</dt><dd>", to);
@@ -267,8 +267,9 @@ static void put_logits(const compare_report *r, FILE *to) {
 static void put_costly(const compare_report *r, FILE *to) {
     uint32_t ops[COSTLY], n = report_costly(r, ops, COSTLY);
     if (!r->cost || !n || r->tokens_differ) return;
-    fputs("<section>\n<h2>What costs most</h2>\n<table class=\"costly\">\n<thead><tr><th class=\"left\">op</th><th "
-          "class=\"left\">kind</th><th>NMSE alone</th></tr></thead>\n<tbody>\n", to);
+    fputs("<section>\n<h2>What costs most</h2>\n<table class=\"costly\">\n<thead><tr>"
+          "<th class=\"left\">op</th><th class=\"left\">kind</th><th>NMSE alone</th></tr></thead>\n"
+          "<tbody>\n", to);
     for (uint32_t i = 0; i < n; i++) {
         const compare_op *o = &r->ops[ops[i]];
         fputs("<tr><td class=\"left\">", to);

@@ -9,9 +9,9 @@
  *     outcome            "same", "different", "failed"
  *     exit_status        0, 1, 2: that of `ggufc compare`
  *
- * Numbers are exact: doubles are read back as they were, and are null where they are infinite or no number. A
- * text is null where the report has none; a byte in it that is no UTF-8 becomes U+FFFD. Later
- * versions may add fields and do not change these.
+ * Numbers are exact: doubles are read back as they were, and are null where they are infinite or no
+ * number. A text is null where the report has none; a byte in it that is no UTF-8 becomes U+FFFD.
+ * Later versions may add fields and do not change these.
  */
 #include "report.h"
 

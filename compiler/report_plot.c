@@ -1,26 +1,31 @@
 /* The error of each op in order of execution, drawn as SVG: a logarithm of NMSE upwards, ops from
- * left to right, a stripe for each layer. What is 0 stands on the lowest line, what is infinite or no
- * number on the highest. Colours are the page's (templates/report.html.in). */
+ * left to right, a stripe for each layer. What is 0 stands on the lowest line, what is infinite or
+ * no number on the highest. Colours are the page's (templates/report.html.in). */
 #include "report.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH = 1100, HEIGHT = 400, LEFT = 60, RIGHT = 1088, TOP = 26, BOTTOM = 352 };
+#define WIDTH  1100
+#define HEIGHT 410
+#define LEFT   60
+#define RIGHT  1088
+#define TOP    36
+#define BOTTOM 362
 
-enum {
-    FLOOR = -24,     /* smaller powers of ten are drawn as 0 */
-    MOST_LINES = 9,  /* powers of ten that are labelled */
-    NUMBER_ROOM = 26 /* for a layer's number */
-};
+#define FLOOR       (-24) /* smaller powers of ten are drawn as 0 */
+#define MOST_LINES  9     /* powers of ten that are labelled */
+#define NUMBER_ROOM 26    /* for a layer's number */
 
 typedef struct plot {
     const compare_report *r;
-    FILE  *to;
-    int    low, high;      /* powers of ten at the bottom and the top */
-    bool   zero, infinite; /* whether there are values to stand there */
-    double step;           /* from an op to the next */
+    FILE    *to;
+    int      low, high;      /* powers of ten at the bottom and the top */
+    bool     zero, infinite; /* whether there are values to stand there */
+    double   step;           /* from an op to the next */
+    uint32_t n_dots;
 } plot;
 
 /* ---- places */
@@ -31,8 +36,7 @@ static bool drawable(double v) {
 
 static void include(plot *p, double v, bool *any) {
     if (!drawable(v)) {
-        if (isfinite(v)) p->zero = true;
-        else p->infinite = true;
+        *(isfinite(v) ? &p->zero : &p->infinite) = true;
         return;
     }
     int low = (int)floor(log10(v)), high = (int)ceil(log10(v));
@@ -45,6 +49,7 @@ static void measure(plot *p) {
     bool any = false;
     for (uint32_t i = 0; i < p->r->n_ops; i++) {
         const compare_op *o = &p->r->ops[i];
+        p->n_dots += o->between.n_values > 0;
         if (o->between.n_values) include(p, o->between.nmse, &any);
         if (o->alone.n_values) include(p, o->alone.nmse, &any);
         if (drawable(o->tolerance)) include(p, o->tolerance, &any);
@@ -69,8 +74,9 @@ static double y_of(const plot *p, double v) {
     return drawable(v) ? y_of_power(p, log10(v)) : BOTTOM;
 }
 
+/* Of a dot: larger where there are few. */
 static double radius(const plot *p) {
-    return fmin(4.5, fmax(1.8, 0.36 * p->step));
+    return fmin(4.5, fmax(1.8, 0.36 * (RIGHT - LEFT) / (p->n_dots ? p->n_dots : 1)));
 }
 
 /* ---- axes */
@@ -82,8 +88,11 @@ static void put_y_axis(const plot *p) {
         double y = y_of_power(p, e);
         fprintf(p->to, "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" "
                 "text-anchor=\"end\">", LEFT, y, RIGHT, LEFT - 8, y + 4);
-        if (e == 0) fputs("1", p->to);
-        else fprintf(p->to, "10<tspan dy=\"-5\" font-size=\"9\">%s%d</tspan>", e < 0 ? "−" : "", e < 0 ? -e : e);
+        if (e == 0)
+            fputs("1", p->to);
+        else
+            fprintf(p->to, "10<tspan dy=\"-5\" font-size=\"9\">%s%d</tspan>", e < 0 ? "−" : "",
+                    abs(e));
         fputs("</text>\n", p->to);
     }
     if (p->zero)
@@ -91,7 +100,7 @@ static void put_y_axis(const plot *p) {
     if (p->infinite)
         fprintf(p->to, "<path class=\"grid\" d=\"M%d %dH%d\"/><text x=\"%d\" y=\"%d\" "
                 "text-anchor=\"end\">∞, nan</text>\n", LEFT, TOP, RIGHT, LEFT - 8, TOP + 4);
-    fprintf(p->to, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">NMSE</text>\n", LEFT - 8, TOP - 12);
+    fprintf(p->to, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">NMSE</text>\n", LEFT - 8, TOP - 20);
 }
 
 /* Numbers are left out where they would not fit; layers of even number are striped. */
@@ -193,8 +202,8 @@ static void put_first(const plot *p) {
     bool              right = x < (LEFT + RIGHT) / 2;
     fprintf(p->to, "<path class=\"mark\" d=\"M%.1f %dV%d\"/>"
             "<circle class=\"ring\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"/>"
-            "<text class=\"name\" x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">", x, TOP - 14, BOTTOM, x, y,
-            radius(p) + 4, right ? x + 8 : x - 8, TOP - 6, right ? "start" : "end");
+            "<text class=\"name\" x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">", x, TOP - 20, BOTTOM, x, y,
+            radius(p) + 4, right ? x + 8 : x - 8, TOP - 10, right ? "start" : "end");
     report_put_html(p->to, o->name ? o->name : "-", 60);
     fputs("</text>\n", p->to);
 }
@@ -202,8 +211,8 @@ static void put_first(const plot *p) {
 void report_plot(const compare_report *r, void *stream) {
     plot p = { .r = r, .to = stream };
     measure(&p);
-    fprintf(p.to, "<svg class=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"NMSE of each op\">\n",
-            WIDTH, HEIGHT);
+    fprintf(p.to, "<svg class=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" "
+            "aria-label=\"NMSE of each op\">\n", WIDTH, HEIGHT);
     put_layers(&p);
     put_tolerance(&p, false);
     put_y_axis(&p);

@@ -160,7 +160,10 @@ static void put_side(printer *p, const char *label, const char *name, const char
     put_label(p, label);
     put(p, name);
     if (what) {
-        put(p, "  (");
+        bool fits = p->column + 4 + width_of(what) <= LINE;
+        if (!fits) end_line(p);
+        put_to_column(p, 10);
+        put(p, fits ? "  (" : "(");
         put(p, what);
         put(p, ")");
     }
