@@ -36,6 +36,7 @@
 
 #include "base.h"
 #include "diag.h"
+#include "ggufc/compiler.h"
 
 enum { COMPARE_TOP = 5 };
 
@@ -94,6 +95,7 @@ typedef struct compare_report {
     const char *version;         /* "ggufc 0.1.0" */
     double      slack;
     bool        cost;            /* weights differ */
+    const char *suspect;         /* "A" or "B": from whose inputs `alone` is computed */
 
     /* Tokens. Equal: n_tokens of them, and tokens_differ is NULL. Else it says how, in lines. */
     const int32_t *tokens;
@@ -117,6 +119,29 @@ typedef struct compare_report {
     compare_logits logits;
     enum compare_outcome outcome; /* the exit status: 0 same, 1 different, 2 could not compare */
 } compare_report;
+
+/* ---- comparing */
+
+typedef struct compare_options {
+    const char *a, *b;  /* [KERNELS:]MODEL.gguf, or a recording */
+    const char *model;  /* where both are recordings: what they are recordings of */
+    const char *map;    /* of text dumps, see recording.h; or NULL */
+    const char *text;   /* to be tokenized; NULL: none was given */
+    size_t      text_size;
+    const int32_t *tokens; /* ids; NULL: none were given */
+    uint32_t    n_tokens;
+    double      slack;
+    uint32_t    n_threads; /* 0: all processors */
+    ggufc_compile_options compile; /* for sides that are compiled; arch for all */
+    void (*progress)(uint32_t done, uint32_t of); /* tokens; NULL: nobody wants to know */
+} compare_options;
+
+void compare_defaults(compare_options *o);
+
+/* Fills *r, which lives in `a`, and returns its outcome: COMPARE_FAILED after an error was reported
+   (nothing to evaluate, sides that have no activation in common, files that cannot be read) or when
+   the tokens differ. */
+enum compare_outcome compare_run(arena *a, diag *d, const compare_options *o, compare_report *r);
 
 /* ---- writing it down (report_*.c) */
 

@@ -32,7 +32,7 @@ static bool open_compiled(engine *e) {
 
 /* ---- interpreted */
 
-static ggufc_model describe(engine *e) {
+ggufc_model engine_describe(engine *e, enum interp_arithmetic arithmetic) {
     compilation     *c = &e->compilation;
     const gguf_file *f = c->file;
     uint64_t         params = 0;
@@ -46,6 +46,7 @@ static ggufc_model describe(engine *e) {
         .n_embd = (uint32_t)c->graph->n_embd,
         .name = compilation_model_name(c),
         .arch = c->graph->arch,
+        .target = arithmetic == INTERP_REFERENCE ? "reference" : "interpreted",
         .types = graph_weight_types(c->memory, c->graph, &params),
         .compiler = COMPILATION_VERSION,
         .path = arena_copy_text(c->memory, path, strlen(path)),
@@ -61,12 +62,6 @@ static ggufc_model describe(engine *e) {
     return m;
 }
 
-void engine_add_model(engine *e, const interp_options *options, ggufc_model *model) {
-    *model = describe(e);
-    model->target = options->arithmetic == INTERP_REFERENCE ? "reference" : "interpreted";
-    interp_model(e->compilation.memory, e->compilation.graph, options, model);
-}
-
 static bool open_interpreted(engine *e) {
     compilation *c = &e->compilation;
     if (!compilation_run(c) || !compilation_check_heads(c) || !interp_check(c->graph, &c->messages) ||
@@ -80,7 +75,8 @@ static bool open_interpreted(engine *e) {
         .layer = e->options.layer,
     };
     options.n_batch = c->options->batch < options.n_ctx ? c->options->batch : options.n_ctx;
-    engine_add_model(e, &options, &e->model);
+    e->model = engine_describe(e, options.arithmetic);
+    interp_model(c->memory, c->graph, &options, &e->model);
     return true;
 }
 

@@ -38,7 +38,8 @@ typedef struct engine {
 bool engine_open(engine *e, const engine_options *options, const diag *d);
 void engine_close(engine *e);
 
-/* Another interpreted model of the same file: `e` must not be ENGINE_COMPILED. It lives as long. */
-void engine_add_model(engine *e, const interp_options *options, ggufc_model *model);
+/* What a model of the engine's file is, but for what evaluating it is about: that, interp_model adds.
+   `e` must not be ENGINE_COMPILED, whose graph was changed by passes. */
+ggufc_model engine_describe(engine *e, enum interp_arithmetic arithmetic);
 
 #endif

@@ -17,7 +17,6 @@ typedef struct planner {
     ggufc_model          *model;
     interp_place         *places; /* by value id */
     interp_place          scratch;
-    uint64_t              spare_offset;
     ggufc_call           *calls; /* of body and head, one after the other */
     uint32_t              n_calls, cap_calls;
 } planner;
@@ -82,12 +81,11 @@ static void place_values(planner *p) {
     }
 }
 
-/* Behind the values: activations quantized for a product, and results of mistaken calls. */
+/* Behind the values: activations quantized for a product. */
 static void place_scratch(planner *p) {
-    uint64_t quantized = 0, largest = 0;
+    uint64_t quantized = 0;
     for (uint32_t i = 0; i < p->g->n_ops; i++) {
         const op *o = p->g->ops[i];
-        if (rows_bytes(p, o->out) > largest) largest = rows_bytes(p, o->out);
         if (o->kind != OP_MATMUL) continue;
         const interp_activation *form = interp_activation_find(quant_find(o->in[0]->type)->activation);
         uint64_t bytes = form ? o->in[0]->ne[0] / form->block_len * form->block_bytes : 0;
@@ -96,11 +94,14 @@ static void place_scratch(planner *p) {
     p->scratch.offset = p->model->arena_bytes;
     p->scratch.stride = round_up(quantized, PACK_ALIGN);
     p->model->arena_bytes += p->scratch.stride * p->options->n_batch;
-    p->spare_offset = p->model->arena_bytes;
-    if (p->options->trace) p->model->arena_bytes += largest;
 }
 
 /* ---- calls */
+
+/* Of a value that somebody else provides. */
+void interp_given(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
+    (void)s, (void)args, (void)begin, (void)end;
+}
 
 static interp_call *new_call(planner *p, const op *o) {
     interp_call *c = ARENA_NEW(p->memory, interp_call);
@@ -108,12 +109,11 @@ static interp_call *new_call(planner *p, const op *o) {
     *c = (interp_call){
         .o = o, .g = p->g, .reference = options->arithmetic == INTERP_REFERENCE,
         .n_ctx = options->n_ctx, .out = p->places[o->out->id], .scratch = p->scratch,
-        .spare_offset = p->spare_offset,
     };
     c->scratch.one_row = o->head;
     for (uint32_t k = 0; k < o->n_in; k++)
         if (o->in[k] && o->in[k]->kind != VALUE_TOKENS) c->in[k] = p->places[o->in[k]->id];
-    bool here = options->layer < 0 || options->layer == o->layer;
+    bool here = options->only ? options->only == o : options->layer < 0 || options->layer == o->layer;
     if (options->mistake && here && mistake_applies(options->mistake, p->g, o))
         c->mistake = options->mistake;
     return c;
@@ -151,19 +151,30 @@ static void add_attention(planner *p, const op *o, interp_call *c) {
     add_call(p, interp_attention, c, (uint32_t)(value_count(o->in[0]) / o->params.head_dim), true);
 }
 
-static void add_op(planner *p, const op *o) {
+static void add_op(planner *p, const op *o, enum interp_role role) {
     static ggufc_kernel *const kernels[OP_KIND_COUNT] = {
         [OP_GET_ROWS] = interp_get_rows, [OP_RMS_NORM] = interp_rms_norm, [OP_ROPE] = interp_rope,
         [OP_ADD] = interp_add,           [OP_MUL] = interp_mul,           [OP_SWIGLU] = interp_swiglu,
     };
     interp_call *c = new_call(p, o);
     c->makes_value = true;
+    if (role == INTERP_GIVEN) {
+        add_call(p, interp_given, c, 1, true);
+        return;
+    }
     switch (o->kind) {
     case OP_MATMUL: add_matmul(p, o, c); return;
     case OP_ATTENTION: add_attention(p, o, c); return;
     default:
         if (!kernels[o->kind]) bug("%s has no interpreter", op_infos[o->kind].name);
         add_call(p, kernels[o->kind], c, 1, true);
+    }
+}
+
+static void add_ops(planner *p, bool head) {
+    for (uint32_t i = 0; i < p->g->n_ops; i++) {
+        enum interp_role role = p->options->roles ? p->options->roles[i] : INTERP_COMPUTED;
+        if (p->g->ops[i]->head == head && role != INTERP_LEFT_OUT) add_op(p, p->g->ops[i], role);
     }
 }
 
@@ -184,11 +195,9 @@ void interp_model(arena *a, const graph *g, const interp_options *options, ggufc
     model->arena_bytes = model->kv_bytes = model->weight_bytes = 0;
     place_values(&p);
     place_scratch(&p);
-    for (uint32_t i = 0; i < g->n_ops; i++)
-        if (!g->ops[i]->head) add_op(&p, g->ops[i]);
+    add_ops(&p, false);
     uint32_t n_body = p.n_calls;
-    for (uint32_t i = 0; i < g->n_ops; i++)
-        if (g->ops[i]->head) add_op(&p, g->ops[i]);
+    add_ops(&p, true);
     model->decode = model->prefill = (ggufc_calls){ p.calls, n_body };
     model->head = (ggufc_calls){ p.calls + n_body, p.n_calls - n_body };
     model->logits_offset = p.places[g->output->id].offset;
@@ -210,14 +219,4 @@ uint64_t interp_call_offset(const ggufc_call *call) {
 
 uint64_t interp_call_stride(const ggufc_call *call) {
     return interp_args(call->args)->out.stride;
-}
-
-ggufc_call interp_mistaken_call(arena *a, const ggufc_call *call, const mistake *m) {
-    interp_call *c = ARENA_NEW(a, interp_call);
-    ggufc_call   mistaken = *call;
-    *c = *interp_args(call->args);
-    c->mistake = m;
-    c->out.offset = c->spare_offset;
-    mistaken.args = (const uint64_t *)(const void *)c;
-    return mistaken;
 }

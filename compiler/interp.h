@@ -21,6 +21,8 @@
 #include "graph.h"
 #include "mistake.h"
 
+enum interp_role { INTERP_COMPUTED, INTERP_GIVEN, INTERP_LEFT_OUT };
+
 enum interp_arithmetic { INTERP_FAITHFUL, INTERP_REFERENCE };
 
 typedef struct interp_options {
@@ -33,6 +35,12 @@ typedef struct interp_options {
        to (-1: of all layers, and outside them). NULL: none. */
     const mistake *mistake;
     int32_t        layer;
+    const op      *only; /* not NULL: at this op alone */
+
+    /* Part of the graph, by position in graph.ops: which ops are left out, and which make nothing
+       themselves, since whoever evaluates the calls puts their values where they belong. NULL: all
+       ops are computed. What is computed must not read what is left out. */
+    const enum interp_role *roles;
 } interp_options;
 
 /* False after an error was reported: a weight's type cannot be read. */
@@ -49,9 +57,5 @@ const op *interp_call_op(const ggufc_call *call);
 /* Where in the arena that value is: its first token's, and the bytes to the next token's. */
 uint64_t interp_call_offset(const ggufc_call *call);
 uint64_t interp_call_stride(const ggufc_call *call);
-
-/* The same call with the mistake made in it; its result goes to a place of its own, so that it can be
-   run after the right one (session_run_call). For models made with `trace`. */
-ggufc_call interp_mistaken_call(arena *a, const ggufc_call *call, const mistake *m);
 
 #endif

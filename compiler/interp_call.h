@@ -23,7 +23,6 @@ typedef struct interp_call {
     uint32_t      n_ctx;
     interp_place  in[OP_MAX_INPUTS], out;
     interp_place  scratch;      /* x quantized, for OP_MATMUL */
-    uint64_t      spare_offset; /* where interp_mistaken_call puts results */
     uint64_t      cache_k, cache_v; /* in the key-value memory, for OP_ATTENTION */
 } interp_call;
 
@@ -79,6 +78,7 @@ interp_dot *interp_dot_find(uint32_t weight_type);
 
 /* ---- kernels */
 
+ggufc_kernel interp_given;                                 /* interp.c */
 ggufc_kernel interp_quantize;                              /* interp_matmul.c */
 ggufc_kernel interp_matmul;
 ggufc_kernel interp_store_kv, interp_attention;            /* interp_attention.c */

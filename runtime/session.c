@@ -266,7 +266,7 @@ ggufc_status ggufc_session_trace(ggufc_session *s, const int32_t *tokens, size_t
     return status;
 }
 
-void session_run_call(ggufc_session *s, const ggufc_call *call) {
+static void session_run_call(ggufc_session *s, const ggufc_call *call) {
     ggufc_calls one = { call, 1 };
     session_run(s, &one);
 }

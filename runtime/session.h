@@ -19,9 +19,6 @@ typedef int session_after_call(void *context, const ggufc_call *call, uint32_t p
 ggufc_status session_evaluate_calls(ggufc_session *session, const int32_t *tokens, size_t count,
                                     session_after_call *after, void *context, ggufc_error *error);
 
-/* Runs one more call, from inside a session_after_call, for the tokens that it was told of. */
-void session_run_call(ggufc_session *session, const ggufc_call *call);
-
 /* The limit that ggufc_session_open would set for this option: 0 stands for the model's. An error
    when the model was compiled for fewer. */
 ggufc_status session_resolve_ctx(const ggufc_model *model, uint32_t wanted, uint32_t *n_ctx,

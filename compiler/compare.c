@@ -1,0 +1,428 @@
+/* A comparison from its two names to its report, in the order that compare.h gives. */
+#include "compare.h"
+
+#include "comparison.h"
+
+#include <math.h>
+#include <string.h>
+
+#define DEFAULT_SLACK 8
+#define MAX_BATCH     512
+#define MEMORY        ((uint64_t)512 << 20) /* for the activations of a batch, on all sides */
+#define COPIES        12 /* at most six sides, each with an arena and what is kept of it */
+
+void compare_defaults(compare_options *o) {
+    *o = (compare_options){ .slack = DEFAULT_SLACK };
+    ggufc_compile_defaults(&o->compile);
+}
+
+void compare_note(comparison *c, const char *format, ...) {
+    char    text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    compare_report *r = c->report;
+    const char **notes = ARENA_ARRAY(c->memory, const char *, r->n_notes + 1);
+    if (r->n_notes) memcpy(notes, r->notes, r->n_notes * sizeof *notes);
+    notes[r->n_notes++] = arena_copy_text(c->memory, text, strlen(text));
+    r->notes = notes;
+}
+
+/* ---- inputs */
+
+static bool open_file(comparison *c, engine *e, const char *path) {
+    engine_options options = { .compile = c->options->compile, .kernels = ENGINE_INTERPRETED, .layer = -1 };
+    options.compile.model = path;
+    return engine_open(e, &options, c->d);
+}
+
+static bool open_input(comparison *c, int i, const char *name) {
+    compare_input *in = &c->in[i];
+    in->name = name;
+    in->path = engine_parse_name(name, &in->kernels);
+    if (in->path == name && recording_is(name)) {
+        in->recording = recording_open(c->memory, c->d, name, c->options->map);
+        return in->recording != NULL;
+    }
+    engine *other = i ? c->in[0].file : NULL;
+    if (other && !strcmp(other->compilation.file->path, in->path)) {
+        in->file = other;
+        return true;
+    }
+    in->file = &c->files[i];
+    return open_file(c, in->file, in->path);
+}
+
+/* The model that says what is right: A's, else B's, else the one given. */
+static bool choose_base(comparison *c) {
+    const compare_input *a = &c->in[0], *b = &c->in[1];
+    const char *model = c->options->model;
+    if (a->file && model) return diag_error(c->d, "--model is for two recordings; %s is a model", a->name);
+    c->base = a->file ? a->file : b->file;
+    if (!c->base && !model)
+        return diag_error(c->d, "%s and %s are recordings, which cannot tell what is right: say what model "
+                          "they are of with --model=MODEL.gguf", a->name, b->name);
+    if (!c->base) {
+        if (!open_file(c, &c->model, model)) return false;
+        c->base = &c->model;
+    }
+    c->g = c->base->compilation.graph;
+    c->report->model = c->base->compilation.file->path;
+    return true;
+}
+
+/* ---- sides */
+
+static void choose_batch(comparison *c) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < c->g->n_ops; i++) bytes += value_count(c->g->ops[i]->out) * sizeof(float);
+    uint64_t most = MEMORY / (bytes * COPIES);
+    if (most > MAX_BATCH) most = MAX_BATCH;
+    if (most < 1) most = 1;
+    c->n_batch = c->n_tokens < most ? c->n_tokens : (uint32_t)most;
+}
+
+static ggufc_model new_model(comparison *c, engine *file, enum interp_arithmetic arithmetic) {
+    interp_options options = {
+        .arithmetic = arithmetic, .n_ctx = c->n_tokens, .n_batch = c->n_batch, .trace = true, .layer = -1,
+    };
+    ggufc_model model = engine_describe(file, arithmetic);
+    interp_model(file->compilation.memory, file->compilation.graph, &options, &model);
+    return model;
+}
+
+static bool open_code(comparison *c, int i, ggufc_model *model) {
+    engine_options options = { .compile = c->options->compile, .layer = -1 };
+    options.compile.model = c->in[i].path;
+    options.compile.ctx = c->n_tokens;
+    options.compile.batch = c->n_batch;
+    options.compile.trace = true;
+    if (!engine_open(&c->code[i], &options, c->d)) return false;
+    *model = c->code[i].model;
+    model->embedded = c->in[i].file->compilation.file->data; /* one map for all */
+    return true;
+}
+
+static bool open_side(comparison *c, int i) {
+    compare_input *in = &c->in[i];
+    side          *s = &c->sides[i];
+    const char   **what = i ? &c->report->what_b : &c->report->what_a;
+    ggufc_model    model;
+    s->name = in->name;
+    if (in->recording) {
+        const char *producer = in->recording->producer;
+        *what = producer ? arena_printf(c->memory, "%s, %s", in->recording->kind, producer) : in->recording->kind;
+        return side_open_recording(s, c->memory, c->d, c->g, in->recording, c->n_tokens);
+    }
+    if (in->kernels != ENGINE_COMPILED)
+        model = new_model(c, in->file, in->kernels == ENGINE_REFERENCE ? INTERP_REFERENCE : INTERP_FAITHFUL);
+    else if (!open_code(c, i, &model))
+        return false;
+    *what = arena_printf(c->memory, "model, %s%s", in->kernels == ENGINE_COMPILED ? "compiled for " : "",
+                         in->kernels == ENGINE_COMPILED ? model.target : engine_kernels_names[in->kernels]);
+    return side_open_model(s, c->memory, c->d, c->g, &model, c->options->n_threads);
+}
+
+static bool open_judge(comparison *c, side *s, enum interp_arithmetic arithmetic, const side *forced_by) {
+    ggufc_model model = new_model(c, c->base, arithmetic);
+    s->name = model.target;
+    return forced_by ? side_open_forced(s, c->memory, c->d, c->g, &model, c->options->n_threads, forced_by)
+                     : side_open_model(s, c->memory, c->d, c->g, &model, c->options->n_threads);
+}
+
+/* ---- evaluating */
+
+/* What is gathered of an op. `noise` is between the two arithmetics. */
+typedef struct op_sums {
+    measure between, noise, alone[2], alone_noise;
+} op_sums;
+
+typedef struct pass {
+    comparison *c;
+    side       *suspect;
+    bool        again; /* only `alone` is still wanted */
+    side        forced[2]; /* faithful, reference */
+    op_sums    *sums;
+    compare_logits_sum *logits;
+} pass;
+
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+static void add_between(pass *p, uint32_t at, uint32_t token) {
+    comparison  *c = p->c;
+    double       slack = c->options->slack, noise = 0;
+    uint64_t     n_a, n_b;
+    const float *a = side_row(&c->sides[0], at, token, &n_a), *b = side_row(&c->sides[1], at, token, &n_b);
+    if (!a || !b) return;
+    uint64_t n = least(n_a, n_b);
+    if (!c->report->cost) {
+        const float *exact = side_full_row(&c->reference, at, token);
+        const float *faithful = side_full_row(&c->interpreted, at, token);
+        noise = measure_noise(exact, faithful, n);
+        measure_add(&p->sums[at].noise, exact, faithful, n, token, 0, 0);
+    }
+    measure_add(&p->sums[at].between, a, b, n, token, noise, slack);
+    if (p->logits && c->g->ops[at]->out == c->g->output && n_a == n_b && n_a == c->g->n_vocab)
+        compare_logits_add(p->logits, token, a, b);
+}
+
+static void add_alone(pass *p, uint32_t at, uint32_t token) {
+    uint64_t     n;
+    const float *x = side_row(p->suspect, at, token, &n);
+    if (!x) return;
+    op_sums     *s = &p->sums[at];
+    const float *faithful = side_full_row(&p->forced[0], at, token);
+    const float *exact = side_full_row(&p->forced[1], at, token);
+    double       noise = measure_noise(exact, faithful, n);
+    measure_add(&s->alone[0], faithful, x, n, token, noise, p->c->options->slack);
+    measure_add(&s->alone[1], exact, x, n, token, noise, p->c->options->slack);
+    measure_add(&s->alone_noise, exact, faithful, n, token, 0, 0);
+}
+
+static bool evaluate_batch(pass *p, uint32_t first, uint32_t n) {
+    comparison *c = p->c;
+    bool  judged = !c->report->cost && !p->again;
+    side *all[] = { &c->sides[0],    &c->sides[1],    judged ? &c->reference : NULL,
+                    judged ? &c->interpreted : NULL, &p->forced[0], &p->forced[1] };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        if (all[i] && !side_evaluate(all[i], c->d, c->tokens, first, n)) return false;
+    for (uint32_t at = 0; at < c->g->n_ops; at++)
+        for (uint32_t t = first; t < first + n; t++) {
+            if (!p->again) add_between(p, at, t);
+            add_alone(p, at, t);
+        }
+    return true;
+}
+
+static bool run_pass(pass *p) {
+    comparison *c = p->c;
+    bool ok = open_judge(c, &p->forced[0], INTERP_FAITHFUL, p->suspect) &&
+              open_judge(c, &p->forced[1], INTERP_REFERENCE, p->suspect);
+    for (uint32_t first = 0; ok && first < c->n_tokens; first += c->n_batch) {
+        if (c->options->progress) c->options->progress(first, c->n_tokens);
+        ok = evaluate_batch(p, first, (uint32_t)least(c->n_batch, c->n_tokens - first));
+    }
+    if (c->options->progress) c->options->progress(c->n_tokens, c->n_tokens);
+    side_close(&p->forced[0]);
+    side_close(&p->forced[1]);
+    return ok;
+}
+
+/* ---- judging */
+
+static bool exceeds(const compare_distance *d, double tolerance) {
+    return d->n_values && !(d->nmse <= tolerance);
+}
+
+static void judge_alone(const comparison *c, const op_sums *s, compare_op *o) {
+    compare_distance by[2] = { measure_end(&s->alone[0]), measure_end(&s->alone[1]) };
+    o->alone = by[!(by[0].nmse <= by[1].nmse)];
+    o->alone_tolerance = o->alone_beyond = 0;
+    if (!o->alone.n_values || c->report->cost) return;
+    o->alone_tolerance = measure_tolerance(measure_end(&s->alone_noise).nmse, c->options->slack);
+    o->alone_beyond = exceeds(&o->alone, o->alone_tolerance);
+}
+
+static void judge_op(const comparison *c, const op_sums *s, compare_op *o) {
+    o->between = measure_end(&s->between);
+    if (!c->report->cost && o->between.n_values) {
+        o->tolerance = measure_tolerance(measure_end(&s->noise).nmse, c->options->slack);
+        o->beyond = exceeds(&o->between, o->tolerance);
+    }
+    judge_alone(c, s, o);
+}
+
+static const char *shape_text(arena *a, const value *v) {
+    const char *text = arena_printf(a, "[%llu", (unsigned long long)v->ne[0]);
+    for (int i = 1; i < 4 && v->ne[i] > 1; i++)
+        text = arena_printf(a, "%s, %llu", text, (unsigned long long)v->ne[i]);
+    return arena_printf(a, "%s]", text);
+}
+
+static void list_ops(comparison *c) {
+    compare_report *r = c->report;
+    r->n_ops = c->g->n_ops;
+    r->ops = ARENA_ARRAY(c->memory, compare_op, r->n_ops);
+    for (uint32_t i = 0; i < r->n_ops; i++) {
+        const op *o = c->g->ops[i];
+        r->ops[i].name = o->out->name;
+        r->ops[i].kind = op_infos[o->kind].name;
+        r->ops[i].shape = shape_text(c->memory, o->out);
+        r->ops[i].layer = o->layer;
+    }
+}
+
+static int32_t find_first(const compare_report *r) {
+    for (uint32_t i = 0; i < r->n_ops; i++)
+        if (r->ops[i].beyond || r->ops[i].alone_beyond) return (int32_t)i;
+    return -1;
+}
+
+/* Whether no op up to the first wrong one is wrong by itself in the suspect. */
+static bool is_innocent(const compare_report *r) {
+    for (int32_t i = 0; i <= r->first; i++)
+        if (r->ops[i].alone_beyond) return false;
+    return r->first >= 0;
+}
+
+/* The side that is no suspect may be what is wrong: it is looked at the same way. Where that finds
+   nothing either, the report stays as it was. */
+static bool look_at_other_side(comparison *c, const side *suspect) {
+    compare_report *r = c->report;
+    int   other = suspect == &c->sides[0];
+    pass  p = { .c = c, .suspect = &c->sides[other], .again = true };
+    p.sums = ARENA_ARRAY(c->memory, op_sums, r->n_ops);
+    if (!run_pass(&p)) return false;
+    compare_op *ops = ARENA_ARRAY(c->memory, compare_op, r->n_ops);
+    bool guilty = false;
+    for (uint32_t i = 0; i < r->n_ops; i++) {
+        ops[i] = r->ops[i];
+        judge_alone(c, &p.sums[i], &ops[i]);
+        guilty = guilty || ((int32_t)i <= r->first && ops[i].alone_beyond);
+    }
+    if (!guilty) return true;
+    r->ops = ops;
+    r->suspect = other ? "B" : "A";
+    r->first = find_first(r);
+    return true;
+}
+
+/* ---- sentences */
+
+static uint32_t count_compared(const compare_report *r) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < r->n_ops; i++) n += r->ops[i].between.n_values > 0;
+    return n;
+}
+
+static const char *worst_cost(comparison *c) {
+    const compare_report *r = c->report;
+    const compare_op *most = NULL;
+    for (uint32_t i = 0; i < r->n_ops; i++)
+        if (r->ops[i].alone.n_values && (!most || r->ops[i].alone.nmse > most->alone.nmse)) most = &r->ops[i];
+    const compare_op *last = &r->ops[r->n_ops - 1];
+    if (!most) return "B's own cost cannot be told";
+    return arena_printf(c->memory, "The weights differ. The most costly op is %s (NMSE %.3g by itself); %s "
+                        "comes to NMSE %.3g.", most->name, most->alone.nmse, last->name, last->between.nmse);
+}
+
+static const char *first_sentence(comparison *c) {
+    compare_report   *r = c->report;
+    const compare_op *o = r->first < 0 ? NULL : &r->ops[r->first];
+    if (r->cost) return worst_cost(c);
+    if (!o)
+        return arena_printf(c->memory, "All of the %u ops that both sides have agree within tolerance.",
+                            count_compared(r));
+    if (o->beyond)
+        return arena_printf(c->memory, "The first op beyond tolerance is %s: its NMSE is %.3g, and %.3g is "
+                            "tolerated.", o->name, o->between.nmse, o->tolerance);
+    return arena_printf(c->memory, "The first op that is wrong is %s: computed from %s's own inputs its NMSE "
+                        "is %.3g, and %.3g is tolerated.", o->name, r->suspect, o->alone.nmse,
+                        o->alone_tolerance);
+}
+
+static const char *origin_sentence(comparison *c) {
+    const compare_report *r = c->report;
+    const compare_op *o = r->first < 0 ? NULL : &r->ops[r->first];
+    uint32_t n = 0;
+    if (!o) return NULL;
+    for (uint32_t i = 0; i < r->n_ops; i++) n += r->ops[i].alone_beyond;
+    if (!o->alone.n_values)
+        return arena_printf(c->memory, "%s does not have it, so it cannot be computed from %s's inputs.",
+                            r->suspect, r->suspect);
+    if (!o->alone_beyond)
+        return arena_printf(c->memory, "Computed from %s's own inputs it is right (NMSE %.3g, %.3g is "
+                            "tolerated): what is wrong came with the inputs.", r->suspect, o->alone.nmse,
+                            o->alone_tolerance);
+    return arena_printf(c->memory, "Computed from %s's own inputs it is just as wrong (NMSE %.3g, %.3g is "
+                        "tolerated): the error is made there%s.", r->suspect, o->alone.nmse,
+                        o->alone_tolerance,
+                        n > 1 ? arena_printf(c->memory, ", and in %u other op%s by itself", n - 1, n > 2 ? "s" : "") : "");
+}
+
+/* What a reader must know of what was not compared. */
+static void note_gaps(comparison *c) {
+    uint32_t last_only = 0, partial = 0, missing = 0;
+    for (uint32_t i = 0; i < c->report->n_ops; i++) {
+        const compare_distance *d = &c->report->ops[i].between;
+        uint64_t n = value_count(c->g->ops[i]->out);
+        missing += !d->n_values;
+        last_only += d->n_values && d->n_tokens < c->n_tokens;
+        partial += d->n_values && d->n_values < n * d->n_tokens;
+    }
+    if (missing) compare_note(c, "%u of %u ops are not in both: they are not compared", missing, c->report->n_ops);
+    if (last_only) compare_note(c, "%u ops are compared for some of the tokens only", last_only);
+    if (partial) compare_note(c, "%u ops are compared for the first of their values only", partial);
+    for (int i = 0; i < 2; i++)
+        if (c->in[i].recording && c->in[i].recording->n_ignored)
+            compare_note(c, "%u files of %s were left out, as %s: no line of the map takes them",
+                         c->in[i].recording->n_ignored, c->in[i].name, c->in[i].recording->first_ignored);
+}
+
+/* ---- the whole */
+
+static bool prepare(comparison *c) {
+    const compare_options *o = c->options;
+    if (!open_input(c, 0, o->a) || !open_input(c, 1, o->b) || !choose_base(c) || !compare_tokens(c))
+        return false;
+    choose_batch(c);
+    if (c->in[0].file && c->in[1].file) c->report->cost = compare_weights(c);
+    if (!open_side(c, 0) || !open_side(c, 1)) return false;
+    return c->report->cost || (open_judge(c, &c->reference, INTERP_REFERENCE, NULL) &&
+                               open_judge(c, &c->interpreted, INTERP_FAITHFUL, NULL));
+}
+
+static bool judge(comparison *c, pass *p) {
+    compare_report *r = c->report;
+    for (uint32_t i = 0; i < r->n_ops; i++) judge_op(c, &p->sums[i], &r->ops[i]);
+    compare_logits_end(p->logits);
+    if (!count_compared(r))
+        return diag_error(c->d, "%s and %s have no activation in common", r->name_a, r->name_b);
+    note_gaps(c);
+    r->first = r->cost ? -1 : find_first(r);
+    if (is_innocent(r) && !look_at_other_side(c, p->suspect)) return false;
+    r->sentence = first_sentence(c);
+    r->origin = origin_sentence(c);
+    const side *suspect = &c->sides[*r->suspect == 'B'];
+    return r->first < 0 || !r->ops[r->first].alone_beyond ||
+           compare_try_hypotheses(c, suspect, (uint32_t)r->first);
+}
+
+static bool run(comparison *c) {
+    compare_report *r = c->report;
+    if (!prepare(c)) return false;
+    list_ops(c);
+    bool a_recorded = c->in[0].recording && !c->in[1].recording;
+    r->suspect = a_recorded ? "A" : "B";
+    pass p = { .c = c, .suspect = &c->sides[!a_recorded] };
+    p.sums = ARENA_ARRAY(c->memory, op_sums, r->n_ops);
+    p.logits = compare_logits_begin(c);
+    if (!run_pass(&p) || !judge(c, &p)) return false;
+    bool same = r->first < 0 && !r->cost;
+    r->outcome = same ? COMPARE_SAME : COMPARE_DIFFERENT;
+    return true;
+}
+
+static void close(comparison *c) {
+    side *sides[] = { &c->sides[0], &c->sides[1], &c->reference, &c->interpreted };
+    for (size_t i = 0; i < ARRAY_LEN(sides); i++) side_close(sides[i]);
+    for (int i = 0; i < 2; i++) {
+        engine_close(&c->code[i]);
+        recording_close(c->in[i].recording);
+    }
+}
+
+enum compare_outcome compare_run(arena *a, diag *d, const compare_options *o, compare_report *r) {
+    comparison *c = ARENA_NEW(a, comparison);
+    *c = (comparison){ .memory = a, .d = d, .options = o, .report = r };
+    *r = (compare_report){
+        .name_a = o->a, .name_b = o->b, .version = COMPILATION_VERSION, .slack = o->slack, .first = -1,
+        .outcome = COMPARE_FAILED,
+    };
+    run(c);
+    close(c);
+    return r->outcome;
+}

@@ -1,0 +1,88 @@
+/* What the ops' differences come to: the most likely tokens, KL divergence, perplexity. */
+#include "comparison.h"
+
+#include <math.h>
+
+#define LONG_ENOUGH 32 /* tokens, for a perplexity to mean something */
+
+struct compare_logits_sum {
+    comparison *c;
+    double      overlap, divergence, loss_a, loss_b;
+};
+
+compare_logits_sum *compare_logits_begin(comparison *c) {
+    compare_logits_sum *s = ARENA_NEW(c->memory, compare_logits_sum);
+    s->c = c;
+    return s;
+}
+
+/* The indices of the `count` largest of n, the largest first, of equals the lower index first. */
+static void find_best(const float *x, uint64_t n, int32_t *best, uint32_t count) {
+    uint32_t found = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        uint32_t at = found < count ? found++ : count;
+        for (; at > 0 && x[i] > x[best[at - 1]]; at--)
+            if (at < count) best[at] = best[at - 1];
+        if (at < count) best[at] = (int32_t)i;
+    }
+}
+
+static double log_sum_exp(const float *x, uint64_t n) {
+    double most = -INFINITY, sum = 0;
+    for (uint64_t i = 0; i < n; i++) most = fmax(most, (double)x[i]);
+    for (uint64_t i = 0; i < n; i++) sum += exp((double)x[i] - most);
+    return most + log(sum);
+}
+
+static uint32_t count_common(const int32_t *a, const int32_t *b, uint32_t n) {
+    uint32_t common = 0;
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t j = 0; j < n; j++) common += a[i] == b[j];
+    return common;
+}
+
+static void keep_best(const comparison *c, compare_logits *l, const float *a, const float *b, uint32_t top) {
+    for (uint32_t i = 0; i < top; i++) {
+        l->best_logit_a[i] = (double)a[l->best_a[i]];
+        l->best_logit_b[i] = (double)b[l->best_b[i]];
+        l->best_text_a[i] = compare_token_text(c, l->best_a[i]);
+        l->best_text_b[i] = compare_token_text(c, l->best_b[i]);
+    }
+}
+
+void compare_logits_add(compare_logits_sum *s, uint32_t token, const float *a, const float *b) {
+    const comparison *c = s->c;
+    compare_logits   *l = &c->report->logits;
+    uint64_t n = c->g->n_vocab;
+    uint32_t top = n < COMPARE_TOP ? (uint32_t)n : COMPARE_TOP;
+    double   norm_a = log_sum_exp(a, n), norm_b = log_sum_exp(b, n), divergence = 0;
+    find_best(a, n, l->best_a, top);
+    find_best(b, n, l->best_b, top);
+    for (uint64_t i = 0; i < n; i++) {
+        double log_a = (double)a[i] - norm_a;
+        divergence += exp(log_a) * (log_a - ((double)b[i] - norm_b));
+    }
+    l->n_tokens++;
+    l->same_best += l->best_a[0] == l->best_b[0];
+    s->overlap += (double)count_common(l->best_a, l->best_b, top) / top;
+    s->divergence += divergence;
+    if (!(divergence <= l->divergence_most)) l->divergence_most = divergence;
+    if (token + 1 < c->n_tokens) {
+        int32_t next = c->tokens[token + 1];
+        s->loss_a += norm_a - (double)a[next];
+        s->loss_b += norm_b - (double)b[next];
+        l->n_predicted++;
+    }
+    if (token + 1 == c->n_tokens) keep_best(c, l, a, b, top);
+}
+
+void compare_logits_end(compare_logits_sum *s) {
+    compare_logits *l = &s->c->report->logits;
+    if (!l->n_tokens) return;
+    l->top_overlap = s->overlap / l->n_tokens;
+    l->divergence = s->divergence / l->n_tokens;
+    if (l->n_predicted < LONG_ENOUGH) l->n_predicted = 0;
+    if (!l->n_predicted) return;
+    l->perplexity_a = exp(s->loss_a / l->n_predicted);
+    l->perplexity_b = exp(s->loss_b / l->n_predicted);
+}
