@@ -10,6 +10,7 @@ static const struct {
 } commands[] = {
     { "run", command_run },
     { "trace", command_trace },
+    { "compare", command_compare },
 };
 
 command_main *command_find(const char *name) {

@@ -3,7 +3,7 @@
 
 #include "comparison.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define DEFAULT_SLACK 8
@@ -32,7 +32,8 @@ void compare_note(comparison *c, const char *format, ...) {
 /* ---- inputs */
 
 static bool open_file(comparison *c, engine *e, const char *path) {
-    engine_options options = { .compile = c->options->compile, .kernels = ENGINE_INTERPRETED, .layer = -1 };
+    engine_options options = { .compile = c->options->compile, .kernels = ENGINE_INTERPRETED, .layer = -1,
+                               .memory = c->memory };
     options.compile.model = path;
     return engine_open(e, &options, c->d);
 }
@@ -411,8 +412,10 @@ static void close(comparison *c) {
     for (size_t i = 0; i < ARRAY_LEN(sides); i++) side_close(sides[i]);
     for (int i = 0; i < 2; i++) {
         engine_close(&c->code[i]);
+        engine_close(&c->files[i]);
         recording_close(c->in[i].recording);
     }
+    engine_close(&c->model);
 }
 
 enum compare_outcome compare_run(arena *a, diag *d, const compare_options *o, compare_report *r) {

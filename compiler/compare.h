@@ -81,11 +81,12 @@ typedef struct compare_logits {
     uint32_t n_predicted;      /* tokens whose successor is in the text; 0: perplexity is not told */
     double   perplexity_a, perplexity_b;
     /* after the last token, most likely first */
-    int32_t  best_a[COMPARE_TOP], best_b[COMPARE_TOP];
+    int32_t  best_a[COMPARE_TOP], best_b[COMPARE_TOP]; /* -1 beyond a smaller vocabulary */
     double   best_logit_a[COMPARE_TOP], best_logit_b[COMPARE_TOP];
     const char *best_text_a[COMPARE_TOP], *best_text_b[COMPARE_TOP]; /* NULL without tokenizer */
 } compare_logits;
 
+/* A comparison of costs is COMPARE_DIFFERENT. */
 enum compare_outcome { COMPARE_SAME, COMPARE_DIFFERENT, COMPARE_FAILED };
 
 typedef struct compare_report {

@@ -13,6 +13,8 @@ struct compare_logits_sum {
 compare_logits_sum *compare_logits_begin(comparison *c) {
     compare_logits_sum *s = ARENA_NEW(c->memory, compare_logits_sum);
     s->c = c;
+    for (uint32_t i = 0; i < COMPARE_TOP; i++)
+        c->report->logits.best_a[i] = c->report->logits.best_b[i] = -1;
     return s;
 }
 

@@ -87,7 +87,8 @@ bool engine_open(engine *e, const engine_options *options, const diag *d) {
     bool compiled = options->kernels == ENGINE_COMPILED;
     e->options.compile.emit = GGUFC_EMIT_OBJ;
     e->options.compile.stop_after = compiled ? GGUFC_STAGE_TARGET : GGUFC_STAGE_ARCH;
-    e->compilation = (compilation){ .options = &e->options.compile, .memory = arena_new(), .messages = *d };
+    e->compilation = (compilation){ .options = &e->options.compile, .messages = *d };
+    e->compilation.memory = options->memory ? options->memory : arena_new();
     if (!(compiled ? open_compiled(e) : open_interpreted(e))) return false;
     e->model.embedded = e->compilation.file->data;
     return true;
@@ -95,6 +96,7 @@ bool engine_open(engine *e, const engine_options *options, const diag *d) {
 
 void engine_close(engine *e) {
     jit_free(e->jit);
-    if (e->compilation.memory) compilation_release(&e->compilation);
+    if (e->options.memory) e->compilation.memory = NULL;
+    compilation_release(&e->compilation);
     *e = (engine){ .jit = NULL };
 }

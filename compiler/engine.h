@@ -25,6 +25,7 @@ typedef struct engine_options {
     enum engine_kernels   kernels;
     const mistake        *mistake; /* see interp_options; not for ENGINE_COMPILED */
     int32_t               layer;
+    arena                *memory; /* where what outlives the engine's maps is put; NULL: its own */
 } engine_options;
 
 typedef struct engine {

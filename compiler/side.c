@@ -28,7 +28,8 @@ static const void *row_at(const void *rows, uint32_t i, uint64_t stride) {
 /* ---- models */
 
 static bool open_session(side *s, diag *d, const ggufc_model *model, uint32_t n_threads) {
-    ggufc_session_options options = { .model = model, .n_threads = n_threads };
+    s->model = *model;
+    ggufc_session_options options = { .model = &s->model, .n_threads = n_threads };
     ggufc_error error;
     if (ggufc_session_open(&s->session, &options, &error) == GGUFC_OK) return true;
     return diag_error(d, "%s: %s", s->name, error.text);

@@ -16,6 +16,7 @@ typedef struct side {
     recording       *recording; /* NULL: a model */
     recorded_value **recorded;  /* by op, or NULL */
 
+    ggufc_model    model; /* where there is a session, which refers to it: a side must stay where it is */
     ggufc_session *session;
     uint32_t      *ops; /* by activation of the model: position + 1; 0: none in g */
 
