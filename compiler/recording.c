@@ -102,8 +102,8 @@ static bool read_tokens(arena *a, diag *d, const gguf_file *f, recording *r) {
     enum gguf_found found = gguf_get_array(f, d, key, GGUF_I32, &ids);
     if (found != GGUF_PRESENT || !ids.count) return found != GGUF_MISTYPED;
     if (ids.count > INT32_MAX)
-        return diag_error(d, "%s: key '%s': %" PRIu64 " tokens, at most %d can be read", f->path, key,
-                          ids.count, INT32_MAX);
+        return diag_error(d, "%s: key '%s': %" PRIu64 " tokens, at most %d can be read", f->path,
+                          key, ids.count, INT32_MAX);
     int32_t *tokens = ARENA_ARRAY(a, int32_t, ids.count);
     for (uint64_t i = 0; i < ids.count; i++) {
         tokens[i] = (int32_t)gguf_array_u32(&ids, i);

@@ -32,9 +32,10 @@
  *     {name}.txt                 = {name}            so Qcur-0@3.txt is token 3's Qcur-0
  *
  * Promise: a recording that was opened can be read without checks but those for NULL; what is wrong
- * with one (not a number, more than 2^31 - 1 numbers in a file, a file that is two things, two files
- * that are the same, a GGUF of another general.type, tensors that are not F32, ids below 0, nothing
- * in it at all) is reported with file and line or tensor.
+ * with one (not a number, more than 2^31 - 1 numbers in a file, a file that is two things by equally
+ * good lines, two files of the same thing, columns of different lengths, a GGUF of another
+ * general.type, tensors that are not F32, ids below 0, nothing in it at all) is reported with file
+ * and line or tensor.
  */
 #ifndef GGUFC_RECORDING_H
 #define GGUFC_RECORDING_H
@@ -81,9 +82,9 @@ typedef struct recording {
    .bin or .txt, or a GGUF whose general.type is "activations". Reports nothing. */
 bool recording_is(const char *path);
 
-/* `map` is the text of a map or NULL; other kinds than a folder have no use for it. The result lives
-   in `a` but for the map of a GGUF: recording_close releases that. NULL after an error was
-   reported. */
+/* `map` is the text of a map or NULL; only a folder needs one, wrong lines are reported anyway. The
+   result lives in `a` but for the map of a GGUF: recording_close releases that. NULL after an error
+   was reported. */
 recording *recording_open(arena *a, diag *d, const char *path, const char *map);
 void       recording_close(recording *r); /* NULL is allowed */
 

@@ -86,8 +86,8 @@ bool recording_parse_prompt(arena *a, diag *d, const recording_bytes *text, cons
     const char *ids_line = last_line(from, end), *count_end = trim_line_end(from, ids_line);
     const char *count_line = last_line(from, count_end);
     const char *prompt_end = trim_line_end(from, count_line);
-    if (!has_begin(from, prompt_end, PROMPT_LINE) || !has_begin(count_line, count_end, COUNT_LINE) ||
-        !has_begin(ids_line, end, IDS_LINE))
+    if (!has_begin(from, prompt_end, PROMPT_LINE) ||
+        !has_begin(count_line, count_end, COUNT_LINE) || !has_begin(ids_line, end, IDS_LINE))
         return diag_error(d, "%s: expected the lines '" PROMPT_LINE "…', '" COUNT_LINE
                           "…' and '" IDS_LINE "…'", text->path);
     const char *count = count_line + strlen(COUNT_LINE);
@@ -95,10 +95,9 @@ bool recording_parse_prompt(arena *a, diag *d, const recording_bytes *text, cons
                               (size_t)(prompt_end - from) - strlen(PROMPT_LINE));
     if (!parse_ids(a, d, text, ids_line + strlen(IDS_LINE), ids)) return false;
 
-    char *expected = arena_printf(a, "%" PRIu32, ids->n);
-    if (strlen(expected) == (size_t)(count_end - count) && !memcmp(expected, count, strlen(expected)))
-        return true;
     gguf_string found = { count, (uint64_t)(count_end - count) };
+    char *expected = arena_printf(a, "%" PRIu32, ids->n);
+    if (strlen(expected) == found.size && !memcmp(expected, count, found.size)) return true;
     return diag_error(d, "%s: %s tokens by '" COUNT_LINE "', but %" PRIu32 " ids", text->path,
                       gguf_quote(a, found), ids->n);
 }

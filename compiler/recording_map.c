@@ -77,7 +77,8 @@ static bool count_holes(diag *d, const recording_map_line *l, const char *text,
 static bool check_pattern(diag *d, recording_map_line *l, unsigned n[HOLE_COUNT]) {
     if (!*l->pattern) return refuse(d, l, "the pattern is empty, expected PATTERN = NAME");
     if (strchr(l->pattern, '/'))
-        return refuse(d, l, "'%s' has a '/', expected the name of a file in the folder", l->pattern);
+        return refuse(d, l, "'%s' has a '/', expected the name of a file in the folder",
+                      l->pattern);
     if (!count_holes(d, l, l->pattern, n)) return false;
     l->n_literal = (uint32_t)strlen(l->pattern);
     for (int i = 0; i < HOLE_COUNT; i++) {
@@ -113,7 +114,8 @@ static bool check_token(diag *d, const recording_map_line *l, const char *at) {
     return true;
 }
 
-static bool check_name(diag *d, const recording_map_line *l, const unsigned in_pattern[HOLE_COUNT]) {
+static bool check_name(diag *d, const recording_map_line *l,
+                       const unsigned in_pattern[HOLE_COUNT]) {
     unsigned n[HOLE_COUNT] = { 0 };
     const char *token = strchr(l->name, '@');
     if (!count_holes(d, l, l->name, n) || (token && !check_token(d, l, token))) return false;
@@ -132,7 +134,7 @@ static char *copy_trimmed(arena *a, const char *from, const char *end) {
     return arena_copy_text(a, from, (size_t)(end - from));
 }
 
-/* Where a line's comment begins, or its end: '#' may be in a file's name, after a blank it is not. */
+/* Where a line's comment begins, or its end. A file's name may hold a '#', but after no blank. */
 static const char *find_comment(const char *from, const char *end) {
     const char *at = from;
     while (at < end && !(*at == '#' && (at == from || is_blank(at[-1])))) at++;
@@ -183,8 +185,10 @@ const char *recording_map_read(arena *a, diag *d, const char *path) {
 
 /* ---- finding a file's line */
 
-/* {name} takes as little as it can. It is once in a pattern, so this does not go astray for long. */
-static bool match(const char *pattern, const char *file, const char *at, capture found[HOLE_COUNT]) {
+/* {name} takes as little as it can: ever more is tried until the rest matches. It is in a pattern
+   once, so that no trial makes others. */
+static bool match(const char *pattern, const char *file, const char *at,
+                  capture found[HOLE_COUNT]) {
     for (; *pattern; pattern++, at++) {
         enum hole_kind kind = find_hole(pattern);
         if (kind == HOLE_COUNT) {

@@ -189,7 +189,7 @@ static bool take_float(scanner *s, uint32_t *word) {
 
 static bool take_number(scanner *s) {
     if (s->n == INT32_MAX)
-        return diag_error(s->d, "%s:%" PRIu64 ": more than %d numbers, which is all that can be read",
+        return diag_error(s->d, "%s:%" PRIu64 ": more than %d numbers, no more can be read",
                           s->text->path, s->line, INT32_MAX);
     uint32_t *word = arena_push(s->memory, (void **)&s->words, &s->n, &s->capacity, WORD);
     return s->kind == RECORDING_ID ? take_id(s, word) : take_float(s, word);

@@ -428,11 +428,13 @@ static void read_logits_alone(void **state) {
 
 static void read_logits_and_what_is_beside(void **state) {
     (void)state;
-    static const char *const prompts[] = { "Once upon", "", "a\nb\r\nc\n", "prompt: a\n" PROMPT_LINES };
+    static const char *const prompts[] = { "Once upon", "", "a\nb\r\nc\n",
+                                           ("prompt: a\n" PROMPT_LINES) };
     scene s = scene_new();
     scene_write_bytes(&s, "llamacpp-tiny-tokens.bin", ids_of_prompt, sizeof ids_of_prompt);
     for (size_t i = 0; i < ARRAY_LEN(prompts) * 2; i++) {
-        const char *prompt = prompts[i / 2], *opened = i % 2 ? "llamacpp-tiny.txt" : "llamacpp-tiny.bin";
+        const char *prompt = prompts[i / 2];
+        const char *opened = i % 2 ? "llamacpp-tiny.txt" : "llamacpp-tiny.bin";
         scene_write_bytes(&s, "llamacpp-tiny.bin", logits, sizeof logits);
         scene_write(&s, "llamacpp-tiny.txt", "0: 0.5\n1: -1.25\n2: inf\n");
         scene_write(&s, "llamacpp-tiny-prompt.txt",
@@ -623,10 +625,14 @@ static void tell_recordings_from_models(void **state) {
     static const struct {
         const char *name;
         bool        is;
-    } cases[] = { { "", true }, { "a.bin", true }, { "a.txt", true }, { "a.dat", false },
-                  { "activations.gguf", true }, { "activations.bin", true }, { "model.gguf", false },
-                  { "model.bin", false }, { "cut.txt", false }, { "absent.txt", false },
-                  { "pipe.bin", false } };
+    } cases[] = {
+        { "", true },           { "a.bin", true },
+        { "a.txt", true },      { "activations.gguf", true },
+        { "a.dat", false },     { "activations.bin", true },
+        { "cut.txt", false },   { "model.gguf", false },
+        { "pipe.bin", false },  { "model.bin", false },
+        { "absent.txt", false },
+    };
     scene s = scene_new();
     gguf_writer w;
     scene_write(&s, "a.bin", "abcd");

@@ -1,5 +1,5 @@
-/* What is wrong with a recording, and the whole of the one message that tells it; "~" stands for the
- * folder. A new way to be wrong is a new row. */
+/* What can be wrong with a recording, and the whole of the one message that tells it: "~" stands
+ * for the folder. A new way to be wrong is a new row. */
 #include "recording_fixture.h"
 
 #include <inttypes.h>
@@ -211,7 +211,8 @@ static const file_case file_cases[] = {
       "~/" TOKENS ": 0 bytes are no whole number of 32-bit token ids" },
     { "token below 0", { LOGITS, { TOKENS, "\1\0\0\0\xff\xff\xff\xff", 8 } }, LLAMA ".bin", NULL,
       "~/" TOKENS ": number 1 is -1, expected a token id, which is 0 or more" },
-    { "empty prompt file", { LOGITS, { PROMPT, "", 0 } }, LLAMA ".bin", NULL, "~/" PROMPT NO_LINES },
+    { "empty prompt file", { LOGITS, { PROMPT, "", 0 } }, LLAMA ".bin", NULL,
+      "~/" PROMPT NO_LINES },
     { "prompt without ids", { LOGITS, { PROMPT, "prompt: x\nn_tokens: 1\n", 0 } }, LLAMA ".bin",
       NULL, "~/" PROMPT NO_LINES },
     { "prompt without prompt", { LOGITS, { PROMPT, "n_tokens: 1\ntoken ids: 1\n", 0 } },
@@ -226,7 +227,9 @@ static const file_case file_cases[] = {
     { "prompt's count", { LOGITS, { PROMPT, "prompt: x\nn_tokens: 12\ntoken ids: 1, 2\n", 0 } },
       LLAMA ".bin", NULL, "~/" PROMPT ": '12' tokens by 'n_tokens: ', but 2 ids" },
     { "two runs",
-      { LOGITS, { TOKENS, "\1\0\0\0", 4 }, { PROMPT, "prompt: x\nn_tokens: 1\ntoken ids: 2\n", 0 } },
+      { LOGITS,
+        { TOKENS, "\1\0\0\0", 4 },
+        { PROMPT, "prompt: x\nn_tokens: 1\ntoken ids: 2\n", 0 } },
       LLAMA ".bin", NULL,
       "~/" TOKENS ": other token ids than in ~/" PROMPT ": they are of different runs" },
 };
@@ -352,8 +355,8 @@ static const struct {
                   " expected array of i32" },
     { tokens_a_string, "~/a.gguf: offset 67: key 'activations.tokens': the type is string, expected"
                        " array of i32" },
-    { producer_a_number, "~/a.gguf: offset 67: key 'activations.producer': the type is u32, expected"
-                         " string" },
+    { producer_a_number, "~/a.gguf: offset 67: key 'activations.producer': the type is u32,"
+                         " expected string" },
     { zero_byte_in_name, "~/a.gguf: tensor '\\x00': a zero byte in the name" },
     { nothing, "~/a.gguf: neither activations nor token ids in it" },
 };
