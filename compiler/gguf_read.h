@@ -21,9 +21,6 @@ const gguf_type_info *gguf_type_find(uint32_t type);
    is left to the lookup tables. */
 bool gguf_read(gguf_file *f, arena *a, diag *d);
 
-/* `name` between quotes, fit for a message: cut where it is long, odd bytes escaped. */
-const char *gguf_quote(arena *a, gguf_string name);
-
 /* The little-endian number in `bytes` bytes, at most 8. */
 static inline uint64_t gguf_load(const uint8_t *from, unsigned bytes) {
     uint64_t value = 0;

@@ -243,18 +243,38 @@ const quant_field *quant_find_scale(uint32_t type) {
 
 /* ---- the elements of a field */
 
-/* Bits an element takes; 0 for trits, of which five share a byte. */
-static const uint32_t kind_bits[QUANT_FIELD_KIND_COUNT] = {
-    [QUANT_FIELD_F16] = 16,        [QUANT_FIELD_BF16] = 16,       [QUANT_FIELD_F32] = 32,
-    [QUANT_FIELD_F64] = 64,        [QUANT_FIELD_E8M0] = 8,        [QUANT_FIELD_UE4M3] = 8,
-    [QUANT_FIELD_I8] = 8,          [QUANT_FIELD_I16] = 16,        [QUANT_FIELD_I32] = 32,
-    [QUANT_FIELD_I64] = 64,        [QUANT_FIELD_U8] = 8,          [QUANT_FIELD_U16] = 16,
-    [QUANT_FIELD_BIT] = 1,         [QUANT_FIELD_2BITS] = 2,       [QUANT_FIELD_4BITS] = 4,
-    [QUANT_FIELD_6BITS_Q3_K] = 6,  [QUANT_FIELD_6BITS_Q4_K] = 6,
+typedef struct kind_info {
+    const char *name;
+    uint32_t    bits; /* an element takes; 0 for trits, of which five share a byte */
+} kind_info;
+
+static const kind_info kinds[QUANT_FIELD_KIND_COUNT] = {
+    [QUANT_FIELD_F16] = { "f16", 16 },
+    [QUANT_FIELD_BF16] = { "bf16", 16 },
+    [QUANT_FIELD_F32] = { "f32", 32 },
+    [QUANT_FIELD_F64] = { "f64", 64 },
+    [QUANT_FIELD_E8M0] = { "e8m0", 8 },
+    [QUANT_FIELD_UE4M3] = { "ue4m3", 8 },
+    [QUANT_FIELD_I8] = { "i8", 8 },
+    [QUANT_FIELD_I16] = { "i16", 16 },
+    [QUANT_FIELD_I32] = { "i32", 32 },
+    [QUANT_FIELD_I64] = { "i64", 64 },
+    [QUANT_FIELD_U8] = { "u8", 8 },
+    [QUANT_FIELD_U16] = { "u16", 16 },
+    [QUANT_FIELD_BIT] = { "u1", 1 },
+    [QUANT_FIELD_2BITS] = { "u2", 2 },
+    [QUANT_FIELD_4BITS] = { "u4", 4 },
+    [QUANT_FIELD_TRIT] = { "trit", 0 },
+    [QUANT_FIELD_6BITS_Q3_K] = { "u6", 6 },
+    [QUANT_FIELD_6BITS_Q4_K] = { "u6", 6 },
 };
 
+const char *quant_field_kind_name(enum quant_field_kind kind) {
+    return kinds[kind].name;
+}
+
 uint32_t quant_field_bytes(const quant_field *f) {
-    return f->kind == QUANT_FIELD_TRIT ? (f->count + 4) / 5 : f->count * kind_bits[f->kind] / 8;
+    return f->kind == QUANT_FIELD_TRIT ? (f->count + 4) / 5 : f->count * kinds[f->kind].bits / 8;
 }
 
 static uint64_t load(const uint8_t *from, uint32_t bytes) {
@@ -294,7 +314,7 @@ static uint32_t trit(const quant_field *f, const uint8_t *from, uint32_t i) {
 
 uint64_t quant_field_bits(const quant_field *f, const uint8_t *block, uint32_t i) {
     const uint8_t *from = block + f->offset;
-    uint32_t bits = kind_bits[f->kind], place;
+    uint32_t bits = kinds[f->kind].bits, place;
     switch (f->kind) {
     case QUANT_FIELD_TRIT: return trit(f, from, i);
     case QUANT_FIELD_6BITS_Q3_K: return six_bits_q3(from, i);

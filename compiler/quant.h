@@ -108,7 +108,7 @@ typedef struct quant_info {
        hold no weights. */
     enum quant_type activation;
 
-    const quant_field *fields; /* in order of their offset, with no gap; NULL: not described */
+    const quant_field *fields; /* in order of their offset, without gaps */
     uint32_t           n_fields;
 } quant_info;
 
@@ -117,6 +117,8 @@ const quant_info *quant_find(uint32_t type);
 
 /* The bytes of one row of `n` values; n must be a multiple of the block length. */
 uint64_t quant_row_bytes(uint32_t type, uint64_t n);
+
+const char *quant_field_kind_name(enum quant_field_kind kind); /* "f16", "e8m0", "u4", "i8", … */
 
 uint32_t quant_field_bytes(const quant_field *f); /* the whole field takes in a block */
 

@@ -41,12 +41,6 @@ static inline uint32_t load_u32(const uint8_t *from) {
     return bits;
 }
 
-static uint64_t load(const uint8_t *from, uint32_t bytes) {
-    uint64_t bits = 0;
-    for (uint32_t i = 0; i < bytes; i++) bits |= (uint64_t)from[i] << 8 * i;
-    return bits;
-}
-
 /* ---- first step: taking a block apart */
 
 static float read_scale(const uint8_t *from, const quant_mistake *how) {
@@ -324,15 +318,16 @@ static void read_f32(const uint8_t *row, uint64_t n, float *out) {
     for (uint64_t i = 0; i < n; i++) out[i] = quant_f32_from_bits(load_u32(row + 4 * i));
 }
 
-static void read_f64(const uint8_t *row, uint64_t n, float *out) {
-    for (uint64_t i = 0; i < n; i++)
-        out[i] = (float)quant_field_number(QUANT_FIELD_F64, load(row + 8 * i, 8));
-}
-
-static void read_integers(const uint8_t *row, uint64_t n, uint32_t bytes, float *out) {
-    const uint64_t sign = UINT64_C(1) << (8 * bytes - 1);
-    for (uint64_t i = 0; i < n; i++)
-        out[i] = (float)(int64_t)((load(row + bytes * i, bytes) ^ sign) - sign);
+/* F64 and integers, which hold no weights and need not be fast. */
+static void read_rare(const quant_info *info, const uint8_t *row, uint64_t n, float *out) {
+    const quant_field *f = &info->fields[0];
+    for (uint64_t i = 0; i < n; i++, row += info->block_bytes) {
+        const uint64_t bits = quant_field_bits(f, row, 0);
+        if (f->kind == QUANT_FIELD_I64)
+            out[i] = (float)(int64_t)bits; /* rounded once */
+        else
+            out[i] = (float)quant_field_number(f->kind, bits);
+    }
 }
 
 static bool is_plain(const quant_info *info) {
@@ -344,8 +339,7 @@ static void read_plain(uint32_t type, const uint8_t *row, uint64_t n, float *out
     case QUANT_F32: read_f32(row, n, out); break;
     case QUANT_F16: read_f16(row, n, out); break;
     case QUANT_BF16: read_bf16(row, n, out); break;
-    case QUANT_F64: read_f64(row, n, out); break;
-    default: read_integers(row, n, quant_find(type)->block_bytes, out); break;
+    default: read_rare(quant_find(type), row, n, out); break;
     }
 }
 

@@ -362,6 +362,20 @@ static void read_plain_numbers(void **state) {
                   (float[]){ -0x1p63f, 0x1.000002p61f });
 }
 
+/* 8 bits: of e4m3, 1, the largest and the smallest, what would be NaN, and a sign that counts not. */
+static void read_small_floats(void **state) {
+    (void)state;
+    static const uint8_t bits[] = { 0x38, 0x7e, 0x01, 0x07, 0x08, 0x7f, 0xb8, 0x00 };
+    static const float   expected[] = { 1, 448, 0x1p-9f, 7 * 0x1p-9f, 0x1p-6f, 0, 1, 0 };
+    for (size_t i = 0; i < ARRAY_LEN(bits); i++) {
+        assert_true(quant_ue4m3_to_f32(bits[i]) == expected[i]);
+        assert_true(quant_field_number(QUANT_FIELD_UE4M3, bits[i]) == (double)expected[i]);
+    }
+    assert_true(quant_field_number(QUANT_FIELD_E8M0, 127) == 1);
+    assert_true(quant_field_number(QUANT_FIELD_E8M0, 0) == 0x1p-127);
+    assert_true(quant_field_number(QUANT_FIELD_E8M0, 255) == 0x1p128);
+}
+
 static double f16_by_hand(uint16_t h) {
     int    exponent = h >> 10 & 31, fraction = h & 1023;
     double size = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
@@ -551,6 +565,7 @@ int main(void) {
         cmocka_unit_test(read_as_fields_say),
         cmocka_unit_test(read_as_llama_cpp_does),
         cmocka_unit_test(read_plain_numbers),
+        cmocka_unit_test(read_small_floats),
         cmocka_unit_test(widen_every_half),
         cmocka_unit_test(round_to_nearest_even),
         cmocka_unit_test(mistake_scales),
