@@ -10,6 +10,7 @@ static const struct {
 } commands[] = {
     { "run", command_run },
     { "trace", command_trace },
+    { "dump", command_dump },
     { "compare", command_compare },
 };
 

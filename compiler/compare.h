@@ -15,8 +15,8 @@
  *
  * Tolerance. The distance of `reference` from `interpreted` arithmetic on the same tokens says how
  * much quantized activations and f32 sums change an op's result. Two right engines differ by about
- * that: the tolerance of the root of NMSE is slack times that distance, or slack times 2^-23 (an
- * ulp) where that is more. A value matches when it differs by at most slack times the root mean
+ * that: the tolerance of the root of NMSE is slack times that distance, or slack times 2^-24 (the
+ * rounding of a result to f32) where that is more. A value matches when it differs by at most slack times the root mean
  * square of that difference over its token's row, or slack ulps of its own.
  *
  * Alone. The graph is evaluated op by op; whatever B has recorded takes the place of what was

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#define ULP 0x1p-23
+#define ROUNDING 0x1p-24 /* of a result to f32, at most */
 
 /* Both infinite alike, or both no number, is no difference; any other that is not finite is strange. */
 static bool alike(float a, float b) {
@@ -33,7 +33,7 @@ void measure_add(measure *m, const float *a, const float *b, uint64_t n, uint32_
         m->ab += x * y;
         m->bb += y * y;
         m->mean += difference;
-        m->n_match += difference <= slack * fmax(noise, ULP * fabs(x));
+        m->n_match += difference <= slack * fmax(noise, 2 * ROUNDING * fabs(x));
         if (difference > m->most) take_most(m, difference, a[i], b[i], i, token);
     }
     m->aa += norm;
@@ -69,6 +69,6 @@ compare_distance measure_end(const measure *m) {
 }
 
 double measure_tolerance(double noise_nmse, double slack) {
-    double root = slack * fmax(sqrt(noise_nmse), ULP);
+    double root = slack * fmax(sqrt(noise_nmse), ROUNDING);
     return root * root;
 }

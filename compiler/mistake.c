@@ -4,7 +4,8 @@
 #include <string.h>
 
 #define MATMUL    (1u << OP_MATMUL)
-#define WEIGHTS   (1u << OP_MATMUL | 1u << OP_GET_ROWS)
+#define EMBEDDING (1u << OP_GET_ROWS)
+#define WEIGHTS   (MATMUL | EMBEDDING)
 #define NORM      (1u << OP_RMS_NORM)
 #define ROPE      (1u << OP_ROPE)
 #define ATTENTION (1u << OP_ATTENTION)
@@ -14,7 +15,8 @@
 /* Siblings: as many rows as a layer has other weights of one shape at most (q, k, v, o of a model
    whose heads all have keys of their own). */
 const mistake mistakes[] = {
-    { "transposed", "{weight} is read transposed", WEIGHTS, .transposed = true },
+    { "transposed", "{weight} is read transposed", MATMUL, .transposed = true },
+    { "embedding-transposed", "{weight} is read transposed", EMBEDDING, .transposed = true },
     { "sibling-1", "{sibling} is read in place of {weight}", MATMUL, .sibling = 1 },
     { "sibling-2", "{sibling} is read in place of {weight}", MATMUL, .sibling = 2 },
     { "sibling-3", "{sibling} is read in place of {weight}", MATMUL, .sibling = 3 },
