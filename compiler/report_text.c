@@ -311,12 +311,22 @@ static void put_strange(printer *p, const compare_report *r) {
     if (n) end_line(p);
 }
 
+/* Where most ops were not compared (a recording of a few activations), their rows say nothing that a
+   note does not. */
+static bool hides_untold(const compare_report *r) {
+    uint32_t told = 0;
+    for (uint32_t i = 0; i < r->n_ops; i++) told += r->ops[i].between.n_values > 0;
+    return told > 0 && told < r->n_ops / 2;
+}
+
 static void put_ops(printer *p, const compare_report *r) {
     if (!r->n_ops) return;
     table t = measure_table(r);
     end_line(p);
     put_titles(p, &t);
+    bool hidden = hides_untold(r);
     for (uint32_t i = 0; i < r->n_ops; i++) {
+        if (hidden && !r->ops[i].between.n_values) continue;
         int32_t layer = r->ops[i].layer;
         if (i ? layer != r->ops[i - 1].layer : layer >= 0) put_rule(p, &t, layer);
         put_op(p, &t, &r->ops[i], r->first >= 0 && i == (uint32_t)r->first);
