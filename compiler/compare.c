@@ -318,7 +318,7 @@ static const char *first_sentence(comparison *c) {
     const compare_op *o = r->first < 0 ? NULL : &r->ops[r->first];
     if (r->cost) return worst_cost(c);
     if (!o)
-        return arena_printf(c->memory, "All of the %u ops that both sides have agree within tolerance.",
+        return arena_printf(c->memory, "All %u ops that both sides have agree within tolerance.",
                             count_compared(r));
     if (o->beyond)
         return arena_printf(c->memory, "The first op beyond tolerance is %s: its NMSE is %.3g, and %.3g is "
@@ -358,8 +358,8 @@ static void note_gaps(comparison *c) {
         partial += d->n_values && d->n_values < n * d->n_tokens;
     }
     if (missing) compare_note(c, "%u of %u ops are not in both: they are not compared", missing, c->report->n_ops);
-    if (last_only) compare_note(c, "%u ops are compared for some of the tokens only", last_only);
-    if (partial) compare_note(c, "%u ops are compared for the first of their values only", partial);
+    if (last_only) compare_note(c, "%u op%s compared for some of the tokens only", last_only, last_only > 1 ? "s are" : " is");
+    if (partial) compare_note(c, "%u op%s compared for some of the values only", partial, partial > 1 ? "s are" : " is");
     for (int i = 0; i < 2; i++)
         if (c->in[i].recording && c->in[i].recording->n_ignored)
             compare_note(c, "%u files of %s were left out, as %s: no line of the map takes them",
