@@ -19,9 +19,9 @@ enum form { TEXT, COLOURED, JSON, HTML, FORMS };
 
 /* What is written of `r`; the caller frees it. */
 static char *render(const compare_report *r, enum form form) {
-    char  *text = NULL;
-    size_t size = 0;
-    FILE  *f = open_memstream(&text, &size);
+    static char  *text; /* static: GCC 12 at -O3 takes what is returned for a pointer to it */
+    static size_t size;
+    FILE         *f = open_memstream(&text, &size);
     assert_non_null(f);
     switch (form) {
     case TEXT:
@@ -488,6 +488,7 @@ static void set_all_numbers(compare_report *r, double x) {
 /* Coordinates are numbers, whatever is drawn. */
 static void is_drawn(const char *page) {
     const char *at = strstr(page, "<svg class=\"plot\"");
+    assert_non_null(at);
     const char *plot_end = strstr(at, "</svg>\n<p class=\"readout\"");
     assert_non_null(plot_end);
     for (; (at = strchr(at, '<')) && at < plot_end; at++) {
