@@ -2,30 +2,16 @@
 #ifndef GGUFC_REPORT_H
 #define GGUFC_REPORT_H
 
+#include "character.h"
 #include "compare.h"
 
 /* ---- text of unknown origin */
-
-/* A character of UTF-8 or, where `valid` is false, one byte that is none. */
-typedef struct report_char {
-    const char *bytes;
-    unsigned    size;
-    uint32_t    code;
-    bool        valid;
-} report_char;
-
-/* Takes the next character from *text; false at its end. */
-bool report_next_char(const char **text, report_char *c);
-
-/* Whether it must not be shown as it is: control characters, and those that change the direction of
-   what follows. Bytes that are no UTF-8 are not shown either. */
-bool report_char_drives(const report_char *c);
 
 enum { REPORT_ESCAPE = 17 };
 
 /* A character as people are shown it: itself, or "\n", or "\xNN" for each of its bytes. `to` has
    room for REPORT_ESCAPE bytes. Returns the columns that it takes in a terminal. */
-unsigned report_show_char(char *to, const report_char *c);
+unsigned report_show_char(char *to, const character *c);
 
 /* ---- numbers */
 

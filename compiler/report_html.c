@@ -17,7 +17,7 @@ enum {
 
 /* ---- pieces */
 
-static void put_char(FILE *to, const report_char *c) {
+static void put_char(FILE *to, const character *c) {
     char shown[REPORT_ESCAPE];
     switch (c->code) {
     case '&': fputs("&amp;", to); return;
@@ -32,8 +32,8 @@ static void put_char(FILE *to, const report_char *c) {
 }
 
 void report_put_html(void *stream, const char *text, uint32_t most) {
-    report_char c;
-    for (; most && report_next_char(&text, &c); most--) put_char(stream, &c);
+    character c;
+    for (; most && character_take(&text, NULL, &c); most--) put_char(stream, &c);
     if (*text) fputs("…", stream);
 }
 
@@ -48,8 +48,8 @@ static void put_number(FILE *to, double x, int digits) {
 
 /* As it is, but for what must be escaped: newlines are kept. */
 static void put_lines(FILE *to, const char *text) {
-    report_char c;
-    while (report_next_char(&text, &c)) {
+    character c;
+    while (character_take(&text, NULL, &c)) {
         if (c.code == '\n')
             fputc('\n', to);
         else

@@ -41,9 +41,9 @@ static void style_end(printer *p, enum style s) {
 /* The columns that the text up to `end`, or all of it where that is NULL, takes when it is shown. */
 static unsigned width_up_to(const char *text, const char *end) {
     char        shown[REPORT_ESCAPE];
-    report_char c;
+    character   c;
     unsigned    n = 0;
-    while (text != end && report_next_char(&text, &c)) n += report_show_char(shown, &c);
+    while (character_take(&text, end, &c)) n += report_show_char(shown, &c);
     return n;
 }
 
@@ -53,8 +53,8 @@ static unsigned width_of(const char *text) {
 
 static void put_up_to(printer *p, const char *text, const char *end) {
     char        shown[REPORT_ESCAPE];
-    report_char c;
-    while (text != end && report_next_char(&text, &c)) {
+    character   c;
+    while (character_take(&text, end, &c)) {
         p->column += report_show_char(shown, &c);
         fputs(shown, p->to);
     }
@@ -67,10 +67,10 @@ static void put(printer *p, const char *text) {
 /* Shows as much of `text` as fits into `most` columns, with "..." where that is not all. */
 static void put_excerpt(printer *p, const char *text, unsigned most) {
     char        shown[REPORT_ESCAPE];
-    report_char c;
+    character   c;
     const char *end = text, *next = text;
     unsigned    n = 0;
-    while (report_next_char(&next, &c) && (n += report_show_char(shown, &c)) <= most) {
+    while (character_take(&next, NULL, &c) && (n += report_show_char(shown, &c)) <= most) {
         if (n + 3 <= most) end = next;
     }
     if (n <= most) {
