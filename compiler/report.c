@@ -162,7 +162,7 @@ const report_column report_columns[REPORT_COLUMNS] = {
     { "NMSE", "B against A: mean over tokens of sum (b - a)^2 / sum a^2", REPORT_TONE, cell_nmse },
     { "tol.", "what NMSE may be", REPORT_JUDGES, cell_tolerance },
     { "cosine", "of the angle between A and B", 0, cell_cosine },
-    { "alone", "NMSE of B against what its own inputs imply", REPORT_ALONE, cell_alone },
+    { "alone", "NMSE of @ against what its own inputs imply", REPORT_ALONE, cell_alone },
     { "alone tol.", "what that may be", REPORT_ALONE | REPORT_JUDGES | REPORT_WIDE,
       cell_alone_tolerance },
     { "strange", "values that are infinite or no number on one side only",
@@ -190,8 +190,8 @@ const report_word report_words[REPORT_VERDICTS] = {
     [REPORT_NOT_COMPARED] = { "-", NULL },
     [REPORT_OK] = { "ok", NULL },
     [REPORT_WRONG] = { "BEYOND", "further from A than its tolerance" },
-    [REPORT_INHERITED] = { "inherited", "as far, but right for the inputs that B gave it" },
-    [REPORT_NEW] = { "new", "within its tolerance, but wrong for the inputs that B gave it" },
+    [REPORT_INHERITED] = { "inherited", "as far, but right for the inputs that @ gave it" },
+    [REPORT_NEW] = { "new", "within its tolerance, but wrong for the inputs that @ gave it" },
 };
 
 enum report_verdict report_verdict_of(const compare_op *o) {
@@ -211,6 +211,15 @@ enum report_tone report_tone_of(const compare_op *o) {
     if (o->beyond || o->alone_beyond) return REPORT_BEYOND;
     if (!(o->tolerance > 0)) return REPORT_UNTOLD;
     return o->between.nmse <= o->tolerance / 4 ? REPORT_FINE : REPORT_NEAR;
+}
+
+const char *report_about(char *to, const compare_report *r, const char *about) {
+    const char *at = strchr(about, '@'), *suspect = r->suspect ? r->suspect : "B";
+    if (at)
+        snprintf(to, REPORT_ABOUT, "%.*s%s%s", (int)(at - about), about, suspect, at + 1);
+    else
+        snprintf(to, REPORT_ABOUT, "%s", about);
+    return to;
 }
 
 /* What is no number costs most. */

@@ -119,6 +119,7 @@ static void put_sides(json *j, const compare_report *r) {
     json_text(j, "version", r->version);
     json_number(j, "slack", r->slack);
     json_bool(j, "cost", r->cost);
+    json_text(j, "suspect", r->suspect);
     put_ids(j, "tokens", r->tokens, r->n_tokens);
     json_count(j, "n_tokens", r->n_tokens);
     json_text(j, "text", r->text);

@@ -282,6 +282,7 @@ static void put_op(printer *p, const table *t, const compare_op *o, bool first) 
 
 /* What the words in the last column mean, of those that stand there. */
 static void put_words(printer *p, const compare_report *r) {
+    char about[REPORT_ABOUT];
     bool any = false;
     for (unsigned v = 0; v < REPORT_VERDICTS; v++) {
         if (!report_words[v].about || !report_has_verdict(r, v)) continue;
@@ -290,7 +291,7 @@ static void put_words(printer *p, const compare_report *r) {
         put_spaces(p, 2);
         put(p, report_words[v].word);
         put_to_column(p, 12);
-        put(p, report_words[v].about);
+        put(p, report_about(about, r, report_words[v].about));
         end_line(p);
     }
 }
