@@ -24,8 +24,8 @@
 
 static void put_bits(json *j, const char *name, uint64_t bits, uint32_t bytes) {
     char text[24];
-    int  n = snprintf(text, sizeof text, "0x%0*" PRIx64, (int)(2 * bytes), bits);
-    json_text(j, name, text, (uint64_t)n);
+    snprintf(text, sizeof text, "0x%0*" PRIx64, (int)(2 * bytes), bits);
+    json_text(j, name, text);
 }
 
 static void put_stored(json *j, const char *name, enum quant_field_kind kind, uint64_t bits) {
@@ -42,8 +42,8 @@ static void put_shape(json *j, const gguf_tensor *t) {
 }
 
 static void put_description(json *j, const gguf_tensor *t) {
-    json_text(j, "name", t->name.data, t->name.size);
-    json_text(j, "type", quant_find(t->type)->name, strlen(quant_find(t->type)->name));
+    json_bytes(j, "name", t->name.data, t->name.size);
+    json_text(j, "type", quant_find(t->type)->name);
     put_shape(j, t);
     json_count(j, "bytes", t->bytes);
     json_count(j, "offset", t->offset);
@@ -239,17 +239,16 @@ static void put_scale(json *j, const quant_field *f) {
         json_null(j, "scale");
         return;
     }
-    const char *kind = quant_field_kind_name(f->kind);
     json_open(j, "scale", '{');
-    json_text(j, "field", f->name, strlen(f->name));
-    json_text(j, "kind", kind, strlen(kind));
+    json_text(j, "field", f->name);
+    json_text(j, "kind", quant_field_kind_name(f->kind));
     json_close(j, '}');
 }
 
 void dump_write_json(const dump_facts *facts, FILE *out) {
     json j = json_begin(out);
     json_open(&j, NULL, '{');
-    json_text(&j, "file", facts->file->path, strlen(facts->file->path));
+    json_text(&j, "file", facts->file->path);
     put_tensor(&j, facts);
     json_count(&j, "row", facts->row);
     json_count(&j, "block", facts->block);
@@ -267,7 +266,7 @@ void dump_write_json(const dump_facts *facts, FILE *out) {
 void dump_write_list_json(const gguf_file *f, FILE *out) {
     json j = json_begin(out);
     json_open(&j, NULL, '{');
-    json_text(&j, "file", f->path, strlen(f->path));
+    json_text(&j, "file", f->path);
     json_open(&j, "tensors", '[');
     for (uint64_t i = 0; i < f->n_tensors; i++) {
         json_open(&j, NULL, '{');

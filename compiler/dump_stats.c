@@ -9,7 +9,9 @@
 
 const uint32_t dump_permille[DUMP_QUANTILES] = { 1, 10, 500, 990, 999 };
 
-enum { CHUNK = 4096, N_KEYS = 0x8000, SUSPICIOUS_FACTOR = 16 };
+enum { CHUNK = 4096, N_KEYS = 0x8000 };
+
+static const double suspicious_factor = 16;
 
 /* ---- values */
 
@@ -181,7 +183,7 @@ static double find_limit(const tally *t, enum quant_field_kind kind, uint64_t n)
     uint64_t rank = rank_of(n, 999);
     if (rank >= n) rank = n - 1;
     const double usual = n > 1 ? find_rank(t, kind, rank) : 0;
-    return usual > 0 ? SUSPICIOUS_FACTOR * usual : (double)INFINITY;
+    return usual > 0 ? suspicious_factor * usual : (double)INFINITY;
 }
 
 static void find_places(dump_facts *facts) {

@@ -9,76 +9,11 @@
 
 /* ---- text */
 
-static unsigned sequence_length(unsigned char lead) {
-    if (lead < 0x80) return 1;
-    if (lead >= 0xc2 && lead <= 0xdf) return 2;
-    if (lead >= 0xe0 && lead <= 0xef) return 3;
-    if (lead >= 0xf0 && lead <= 0xf4) return 4;
-    return 0;
-}
-
-/* The code point of `size` bytes; false where they are none, or written longer than need be. */
-static bool decode(const unsigned char *s, unsigned size, uint32_t *code) {
-    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-    uint32_t c = size == 1 ? s[0] : s[0] & (0x7fu >> size);
-    for (unsigned i = 1; i < size; i++) {
-        if ((s[i] & 0xc0) != 0x80) return false;
-        c = c << 6 | (s[i] & 0x3f);
-    }
-    *code = c;
-    return size && c >= least[size] && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff);
-}
-
-bool report_next_char(const char **text, report_char *c) {
-    const unsigned char *s = (const unsigned char *)*text;
-    if (!*s) return false;
-    *c = (report_char){ .bytes = *text, .size = sequence_length(*s) };
-    c->valid = decode(s, c->size, &c->code);
-    if (!c->valid) {
-        c->size = 1;
-        c->code = *s;
-    }
-    *text += c->size;
-    return true;
-}
-
-typedef struct range {
-    uint32_t first, last;
-} range;
-
-static bool in_ranges(const range *r, size_t n, uint32_t code) {
-    for (size_t i = 0; i < n; i++)
-        if (code >= r[i].first && code <= r[i].last) return true;
-    return false;
-}
-
-bool report_char_drives(const report_char *c) {
-    static const range drives[] = {
-        { 0, 0x1f },          { 0x7f, 0x9f },       { 0x61c, 0x61c },     { 0x200e, 0x200f },
-        { 0x2028, 0x202e },   { 0x2066, 0x2069 },
-    };
-    return in_ranges(drives, ARRAY_LEN(drives), c->code);
-}
-
-/* Roughly: what terminals agree on. */
-static unsigned columns_of(uint32_t code) {
-    static const range none[] = {
-        { 0x300, 0x36f }, { 0x200b, 0x200d }, { 0x20d0, 0x20ff }, { 0xfe00, 0xfe0f },
-    };
-    static const range two[] = {
-        { 0x1100, 0x115f },   { 0x2e80, 0xa4cf },   { 0xac00, 0xd7a3 },   { 0xf900, 0xfaff },
-        { 0xfe30, 0xfe6f },   { 0xff00, 0xff60 },   { 0xffe0, 0xffe6 },   { 0x1f300, 0x1faff },
-        { 0x20000, 0x3fffd },
-    };
-    if (in_ranges(none, ARRAY_LEN(none), code)) return 0;
-    return in_ranges(two, ARRAY_LEN(two), code) ? 2 : 1;
-}
-
-unsigned report_show_char(char *to, const report_char *c) {
-    if (c->valid && !report_char_drives(c)) {
+unsigned report_show_char(char *to, const character *c) {
+    if (c->valid && !character_drives(c)) {
         memcpy(to, c->bytes, c->size);
         to[c->size] = 0;
-        return columns_of(c->code);
+        return character_columns(c);
     }
     if (c->code == '\n') return (unsigned)snprintf(to, REPORT_ESCAPE, "\\n");
     for (unsigned i = 0; i < c->size; i++)
@@ -227,7 +162,7 @@ const report_column report_columns[REPORT_COLUMNS] = {
     { "NMSE", "B against A: mean over tokens of sum (b - a)^2 / sum a^2", REPORT_TONE, cell_nmse },
     { "tol.", "what NMSE may be", REPORT_JUDGES, cell_tolerance },
     { "cosine", "of the angle between A and B", 0, cell_cosine },
-    { "alone", "NMSE of B against what its own inputs imply", REPORT_ALONE, cell_alone },
+    { "alone", "NMSE of @ against what its own inputs imply", REPORT_ALONE, cell_alone },
     { "alone tol.", "what that may be", REPORT_ALONE | REPORT_JUDGES | REPORT_WIDE,
       cell_alone_tolerance },
     { "strange", "values that are infinite or no number on one side only",
@@ -255,8 +190,8 @@ const report_word report_words[REPORT_VERDICTS] = {
     [REPORT_NOT_COMPARED] = { "-", NULL },
     [REPORT_OK] = { "ok", NULL },
     [REPORT_WRONG] = { "BEYOND", "further from A than its tolerance" },
-    [REPORT_INHERITED] = { "inherited", "as far, but right for the inputs that B gave it" },
-    [REPORT_NEW] = { "new", "within its tolerance, but wrong for the inputs that B gave it" },
+    [REPORT_INHERITED] = { "inherited", "as far, but right for the inputs that @ gave it" },
+    [REPORT_NEW] = { "new", "within its tolerance, but wrong for the inputs that @ gave it" },
 };
 
 enum report_verdict report_verdict_of(const compare_op *o) {
@@ -276,6 +211,15 @@ enum report_tone report_tone_of(const compare_op *o) {
     if (o->beyond || o->alone_beyond) return REPORT_BEYOND;
     if (!(o->tolerance > 0)) return REPORT_UNTOLD;
     return o->between.nmse <= o->tolerance / 4 ? REPORT_FINE : REPORT_NEAR;
+}
+
+const char *report_about(char *to, const compare_report *r, const char *about) {
+    const char *at = strchr(about, '@'), *suspect = r->suspect ? r->suspect : "B";
+    if (at)
+        snprintf(to, REPORT_ABOUT, "%.*s%s%s", (int)(at - about), about, suspect, at + 1);
+    else
+        snprintf(to, REPORT_ABOUT, "%s", about);
+    return to;
 }
 
 /* What is no number costs most. */

@@ -2,30 +2,16 @@
 #ifndef GGUFC_REPORT_H
 #define GGUFC_REPORT_H
 
+#include "character.h"
 #include "compare.h"
 
 /* ---- text of unknown origin */
-
-/* A character of UTF-8 or, where `valid` is false, one byte that is none. */
-typedef struct report_char {
-    const char *bytes;
-    unsigned    size;
-    uint32_t    code;
-    bool        valid;
-} report_char;
-
-/* Takes the next character from *text; false at its end. */
-bool report_next_char(const char **text, report_char *c);
-
-/* Whether it must not be shown as it is: control characters, and those that change the direction of
-   what follows. Bytes that are no UTF-8 are not shown either. */
-bool report_char_drives(const report_char *c);
 
 enum { REPORT_ESCAPE = 17 };
 
 /* A character as people are shown it: itself, or "\n", or "\xNN" for each of its bytes. `to` has
    room for REPORT_ESCAPE bytes. Returns the columns that it takes in a terminal. */
-unsigned report_show_char(char *to, const report_char *c);
+unsigned report_show_char(char *to, const character *c);
 
 /* ---- numbers */
 
@@ -52,7 +38,7 @@ enum {
    text of the op itself, whose length and content nobody has checked. */
 typedef struct report_column {
     const char *title;
-    const char *about;
+    const char *about; /* see report_about */
     unsigned    flags;
     const char *(*cell)(char *to, const compare_op *o, int digits);
 } report_column;
@@ -80,7 +66,7 @@ enum report_verdict {
 
 typedef struct report_word {
     const char *word;
-    const char *about; /* NULL: speaks for itself */
+    const char *about; /* see report_about; NULL: speaks for itself */
 } report_word;
 
 extern const report_word report_words[REPORT_VERDICTS];
@@ -88,6 +74,12 @@ enum report_verdict report_verdict_of(const compare_op *o);
 
 /* Whether an op has that verdict; none has in a comparison of costs. */
 bool report_has_verdict(const compare_report *r, enum report_verdict v);
+
+enum { REPORT_ABOUT = 80 };
+
+/* What a column's or a word's `about` says in this report: an @ in it is the side from whose inputs
+   ops were computed alone. `to` has room for REPORT_ABOUT bytes; it is returned. */
+const char *report_about(char *to, const compare_report *r, const char *about);
 
 /* The ops of the largest NMSE alone, the largest first, at most `most`. Returns their number. */
 uint32_t report_costly(const compare_report *r, uint32_t *ops, uint32_t most);

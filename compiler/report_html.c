@@ -17,7 +17,7 @@ enum {
 
 /* ---- pieces */
 
-static void put_char(FILE *to, const report_char *c) {
+static void put_char(FILE *to, const character *c) {
     char shown[REPORT_ESCAPE];
     switch (c->code) {
     case '&': fputs("&amp;", to); return;
@@ -32,8 +32,8 @@ static void put_char(FILE *to, const report_char *c) {
 }
 
 void report_put_html(void *stream, const char *text, uint32_t most) {
-    report_char c;
-    for (; most && report_next_char(&text, &c); most--) put_char(stream, &c);
+    character c;
+    for (; most && character_take(&text, NULL, &c); most--) put_char(stream, &c);
     if (*text) fputs("…", stream);
 }
 
@@ -48,8 +48,8 @@ static void put_number(FILE *to, double x, int digits) {
 
 /* As it is, but for what must be escaped: newlines are kept. */
 static void put_lines(FILE *to, const char *text) {
-    report_char c;
-    while (report_next_char(&text, &c)) {
+    character c;
+    while (character_take(&text, NULL, &c)) {
         if (c.code == '\n')
             fputc('\n', to);
         else
@@ -165,6 +165,7 @@ static void put_legend_item(FILE *to, const char *symbol, const char *what) {
 
 static void put_legend(const compare_report *r, FILE *to) {
     static const report_column alone = { .flags = REPORT_ALONE };
+    char about[REPORT_ABOUT];
     fputs("<ul class=\"legend\">\n", to);
     put_legend_item(to, "<circle class=\"dot\" cx=\"12\" cy=\"6\" r=\"4\"/>", "NMSE of B against A");
     for (unsigned v = 0; v < REPORT_VERDICTS; v++) {
@@ -176,7 +177,7 @@ static void put_legend(const compare_report *r, FILE *to) {
     }
     if (report_has_column(r, &alone))
         put_legend_item(to, "<path class=\"alone\" d=\"M12 2l4 4-4 4-4-4z\"/>",
-                        "alone: B against what its own inputs imply");
+                        report_about(about, r, "alone: @ against what its own inputs imply"));
     if (!r->cost)
         put_legend_item(to, "<path class=\"allowed\" d=\"M0 2h24v10h-24z\"/>"
                             "<path class=\"tolerance\" d=\"M0 2h24\"/>", "tolerance");
@@ -195,9 +196,11 @@ static void put_plot(const compare_report *r, FILE *to) {
 /* ---- tables */
 
 static void put_hypotheses(const compare_report *r, FILE *to) {
+    char title[REPORT_ABOUT];
     if (!r->n_hypotheses || r->tokens_differ) return;
-    fputs("<section>\n<h2>Hypotheses</h2>\n<table>\n<thead><tr>"
-          "<th class=\"left\">what B may do</th><th>NMSE</th><th class=\"left\"></th></tr></thead>\n<tbody>\n", to);
+    fprintf(to, "<section>\n<h2>Hypotheses</h2>\n<table>\n<thead><tr><th class=\"left\">%s</th>"
+            "<th>NMSE</th><th class=\"left\"></th></tr></thead>\n<tbody>\n",
+            report_about(title, r, "what @ may do"));
     for (uint32_t i = 0; i < r->n_hypotheses; i++) {
         const compare_hypothesis *h = &r->hypotheses[i];
         fprintf(to, "<tr%s><td class=\"left what\">", h->matches ? " class=\"matches\"" : "");
@@ -286,12 +289,13 @@ static void put_costly(const compare_report *r, FILE *to) {
 /* ---- the table of ops */
 
 static void put_titles(const compare_report *r, FILE *to) {
+    char about[REPORT_ABOUT];
     fputs("<thead><tr>", to);
     for (unsigned c = 0; c < REPORT_COLUMNS; c++) {
         const report_column *column = &report_columns[c];
         if (!report_has_column(r, column)) continue;
         fprintf(to, "<th%s title=\"", column->flags & REPORT_LEFT ? " class=\"left\"" : "");
-        put(to, column->about);
+        put(to, report_about(about, r, column->about));
         fputs("\">", to);
         put(to, column->title);
         fputs("</th>", to);
@@ -333,10 +337,12 @@ static void put_group(const compare_report *r, uint32_t i, FILE *to) {
 }
 
 static void put_words(const compare_report *r, FILE *to) {
+    char about[REPORT_ABOUT];
     fputs("<dl class=\"words\">\n", to);
     for (unsigned v = 0; v < REPORT_VERDICTS; v++) {
         if (!report_words[v].about || !report_has_verdict(r, v)) continue;
-        fprintf(to, "<dt>%s</dt><dd>%s</dd>\n", report_words[v].word, report_words[v].about);
+        fprintf(to, "<dt>%s</dt><dd>%s</dd>\n", report_words[v].word,
+                report_about(about, r, report_words[v].about));
     }
     fputs("</dl>\n", to);
 }

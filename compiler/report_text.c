@@ -42,9 +42,9 @@ static void style_end(printer *p, enum style s) {
 /* The columns that the text up to `end`, or all of it where that is NULL, takes when it is shown. */
 static unsigned width_up_to(const char *text, const char *end) {
     char        shown[REPORT_ESCAPE];
-    report_char c;
+    character   c;
     unsigned    n = 0;
-    while (text != end && report_next_char(&text, &c)) n += report_show_char(shown, &c);
+    while (character_take(&text, end, &c)) n += report_show_char(shown, &c);
     return n;
 }
 
@@ -54,8 +54,8 @@ static unsigned width_of(const char *text) {
 
 static void put_up_to(printer *p, const char *text, const char *end) {
     char        shown[REPORT_ESCAPE];
-    report_char c;
-    while (text != end && report_next_char(&text, &c)) {
+    character   c;
+    while (character_take(&text, end, &c)) {
         p->column += report_show_char(shown, &c);
         fputs(shown, p->to);
     }
@@ -68,10 +68,10 @@ static void put(printer *p, const char *text) {
 /* Shows as much of `text` as fits into `most` columns, with "..." where that is not all. */
 static void put_excerpt(printer *p, const char *text, unsigned most) {
     char        shown[REPORT_ESCAPE];
-    report_char c;
+    character   c;
     const char *end = text, *next = text;
     unsigned    n = 0;
-    while (report_next_char(&next, &c) && (n += report_show_char(shown, &c)) <= most) {
+    while (character_take(&next, NULL, &c) && (n += report_show_char(shown, &c)) <= most) {
         if (n + 3 <= most) end = next;
     }
     if (n <= most) {
@@ -283,6 +283,7 @@ static void put_op(printer *p, const table *t, const compare_op *o, bool first) 
 
 /* What the words in the last column mean, of those that stand there. */
 static void put_words(printer *p, const compare_report *r) {
+    char about[REPORT_ABOUT];
     bool any = false;
     for (unsigned v = 0; v < REPORT_VERDICTS; v++) {
         if (!report_words[v].about || !report_has_verdict(r, v)) continue;
@@ -291,7 +292,7 @@ static void put_words(printer *p, const compare_report *r) {
         put_spaces(p, 2);
         put(p, report_words[v].word);
         put_to_column(p, 12);
-        put(p, report_words[v].about);
+        put(p, report_about(about, r, report_words[v].about));
         end_line(p);
     }
 }

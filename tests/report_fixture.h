@@ -95,7 +95,7 @@ static inline compare_report fixture_same(arena *a, uint32_t n_layers) {
         .name_a = "interpreted:storyteller-q8_0.gguf", .what_a = "model, interpreted",
         .name_b = "storyteller-q8_0.gguf", .what_b = "model, compiled for x86_64 avx512-vnni",
         .model = "storyteller-q8_0.gguf", .version = "ggufc 0.1.0", .slack = 4,
-        .tokens = fixture_tokens, .n_tokens = ARRAY_LEN(fixture_tokens),
+        .suspect = "B", .tokens = fixture_tokens, .n_tokens = ARRAY_LEN(fixture_tokens),
         .text = "Once upon a time, there was a clever girl", .first = -1,
         .sentence = "No op is beyond its tolerance.",
         .logits = fixture_logits, .outcome = COMPARE_SAME,
