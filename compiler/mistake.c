@@ -24,7 +24,7 @@ const mistake mistakes[] = {
       .reading.scale_as_bf16 = true },
     { "scale-subnormal", "subnormal block scales of {weight} are read as zero", WEIGHTS,
       .reading.subnormal_scale_zero = true },
-    { "nibbles-swapped", "of two nibbles of {weight} the high one is taken first", WEIGHTS,
+    { "nibbles-swapped", "the high nibble of a byte of {weight} is taken first", WEIGHTS,
       .reading.nibbles_swapped = true },
     { "nibbles-adjacent", "the nibbles of a byte of {weight} are taken for neighbours", WEIGHTS,
       .reading.nibbles_adjacent = true },
