@@ -52,6 +52,7 @@ static bool read_mistake(void *to, const char *name, const char *text) {
 }
 
 static const option run_rows[] = {
+    { "--mistake", NULL, "NAME[@LAYER]", read_mistake, "make a mistake on purpose, to see what it looks like" },
     { "--ctx-size", "-c", "N", read_ctx_size, NULL },
     { 0 },
 };

@@ -8,8 +8,8 @@
 
 #define DEFAULT_SLACK 8
 #define MAX_BATCH     512
-#define MEMORY        ((uint64_t)512 << 20) /* for the activations of a batch, on all sides */
-#define COPIES        12 /* at most six sides, each with an arena and what is kept of it */
+#define LEAST_MEMORY  ((uint64_t)512 << 20) /* for the activations of a batch, on all sides */
+#define COPIES        2 /* of a side's: its arena, and what is kept of it */
 
 void compare_defaults(compare_options *o) {
     *o = (compare_options){ .slack = DEFAULT_SLACK };
@@ -78,7 +78,10 @@ static bool choose_base(comparison *c) {
 static void choose_batch(comparison *c) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < c->g->n_ops; i++) bytes += value_count(c->g->ops[i]->out) * sizeof(float);
-    uint64_t most = MEMORY / (bytes * COPIES);
+    uint64_t memory = c->base->compilation.file->size / 2, sides = 4; /* two judges, two forced */
+    if (memory < LEAST_MEMORY) memory = LEAST_MEMORY;
+    for (int i = 0; i < 2; i++) sides += !c->in[i].recording;
+    uint64_t most = memory / (bytes * COPIES * sides);
     if (most > MAX_BATCH) most = MAX_BATCH;
     if (most < 1) most = 1;
     c->n_batch = c->n_tokens < most ? c->n_tokens : (uint32_t)most;
@@ -125,7 +128,7 @@ static bool open_side(comparison *c, int i) {
     return side_open_model(s, c->memory, c->d, c->g, &model, c->options->n_threads);
 }
 
-static bool open_judge(comparison *c, side *s, enum interp_arithmetic arithmetic, const side *forced_by) {
+bool compare_open_judge(comparison *c, side *s, enum interp_arithmetic arithmetic, const side *forced_by) {
     ggufc_model model = new_model(c, c->base, arithmetic);
     s->name = model.target;
     return forced_by ? side_open_forced(s, c->memory, c->d, c->g, &model, c->options->n_threads, forced_by)
@@ -200,8 +203,8 @@ static bool evaluate_batch(pass *p, uint32_t first, uint32_t n) {
 
 static bool run_pass(pass *p) {
     comparison *c = p->c;
-    bool ok = open_judge(c, &p->forced[0], INTERP_FAITHFUL, p->suspect) &&
-              open_judge(c, &p->forced[1], INTERP_REFERENCE, p->suspect);
+    bool ok = compare_open_judge(c, &p->forced[0], INTERP_FAITHFUL, p->suspect) &&
+              compare_open_judge(c, &p->forced[1], INTERP_REFERENCE, p->suspect);
     for (uint32_t first = 0; ok && first < c->n_tokens; first += c->n_batch) {
         if (c->options->progress) c->options->progress(first, c->n_tokens);
         ok = evaluate_batch(p, first, (uint32_t)least(c->n_batch, c->n_tokens - first));
@@ -315,7 +318,7 @@ static const char *first_sentence(comparison *c) {
     const compare_op *o = r->first < 0 ? NULL : &r->ops[r->first];
     if (r->cost) return worst_cost(c);
     if (!o)
-        return arena_printf(c->memory, "All of the %u ops that both sides have agree within tolerance.",
+        return arena_printf(c->memory, "All %u ops that both sides have agree within tolerance.",
                             count_compared(r));
     if (o->beyond)
         return arena_printf(c->memory, "The first op beyond tolerance is %s: its NMSE is %.3g, and %.3g is "
@@ -355,8 +358,8 @@ static void note_gaps(comparison *c) {
         partial += d->n_values && d->n_values < n * d->n_tokens;
     }
     if (missing) compare_note(c, "%u of %u ops are not in both: they are not compared", missing, c->report->n_ops);
-    if (last_only) compare_note(c, "%u ops are compared for some of the tokens only", last_only);
-    if (partial) compare_note(c, "%u ops are compared for the first of their values only", partial);
+    if (last_only) compare_note(c, "%u op%s compared for some of the tokens only", last_only, last_only > 1 ? "s are" : " is");
+    if (partial) compare_note(c, "%u op%s compared for some of the values only", partial, partial > 1 ? "s are" : " is");
     for (int i = 0; i < 2; i++)
         if (c->in[i].recording && c->in[i].recording->n_ignored)
             compare_note(c, "%u files of %s were left out, as %s: no line of the map takes them",
@@ -372,8 +375,8 @@ static bool prepare(comparison *c) {
     choose_batch(c);
     if (c->in[0].file && c->in[1].file) c->report->cost = compare_weights(c);
     if (!open_side(c, 0) || !open_side(c, 1)) return false;
-    return c->report->cost || (open_judge(c, &c->reference, INTERP_REFERENCE, NULL) &&
-                               open_judge(c, &c->interpreted, INTERP_FAITHFUL, NULL));
+    return c->report->cost || (compare_open_judge(c, &c->reference, INTERP_REFERENCE, NULL) &&
+                               compare_open_judge(c, &c->interpreted, INTERP_FAITHFUL, NULL));
 }
 
 static bool judge(comparison *c, pass *p) {
@@ -387,7 +390,7 @@ static bool judge(comparison *c, pass *p) {
     if (is_innocent(r) && !look_at_other_side(c, p->suspect)) return false;
     r->sentence = first_sentence(c);
     r->origin = origin_sentence(c);
-    const side *suspect = &c->sides[*r->suspect == 'B'];
+    side *suspect = &c->sides[*r->suspect == 'B'];
     return r->first < 0 || !r->ops[r->first].alone_beyond ||
            compare_try_hypotheses(c, suspect, (uint32_t)r->first);
 }

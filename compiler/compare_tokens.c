@@ -106,6 +106,7 @@ static const char *reading_cause(arena *a, const ggufc_vocab *v, const compare_i
         { true, true, false, "the space before the text, and BOS" },
         { false, false, false, "special tokens taken for text, and BOS" },
     };
+    ids usual = encode(a, v, text, size, TOKENIZER_ADD_SPECIAL | TOKENIZER_PARSE_SPECIAL);
     for (size_t w = 0; w < ARRAY_LEN(ways); w++) {
         ggufc_vocab other = *v;
         if (ways[w].other_prefix) other.add_space_prefix = !other.add_space_prefix;
@@ -113,7 +114,9 @@ static const char *reading_cause(arena *a, const ggufc_vocab *v, const compare_i
                          (ways[w].add_special ? TOKENIZER_ADD_SPECIAL : 0);
         ids t = encode(a, &other, text, size, flags);
         for (int i = 0; i < 2; i++)
-            if (same(t.data, t.n, in[i].tokens, in[i].n_tokens)) return ways[w].cause;
+            if (same(usual.data, usual.n, in[1 - i].tokens, in[1 - i].n_tokens) &&
+                same(t.data, t.n, in[i].tokens, in[i].n_tokens))
+                return ways[w].cause;
     }
     return NULL;
 }
@@ -121,6 +124,9 @@ static const char *reading_cause(arena *a, const ggufc_vocab *v, const compare_i
 static const char *first_difference(arena *a, const compare_input *in) {
     uint32_t i = 0;
     while (i < in[0].n_tokens && i < in[1].n_tokens && in[0].tokens[i] == in[1].tokens[i]) i++;
+    for (int k = 0; k < 2; k++)
+        if (i == in[k].n_tokens)
+            return arena_printf(a, "%s goes on where %s ends: these are two texts", k ? "A" : "B", k ? "B" : "A");
     return arena_printf(a, "they differ from token %u on", i);
 }
 

@@ -51,7 +51,10 @@ const char *compare_token_text(const comparison *c, int32_t id);
 bool compare_weights(comparison *c);
 
 /* Fills in the report's hypotheses and verdict for op `at`, of which `suspect` is wrong by itself. */
-bool compare_try_hypotheses(comparison *c, const side *suspect, uint32_t at);
+bool compare_try_hypotheses(comparison *c, side *suspect, uint32_t at);
+
+/* A model of the base's weights by which others are judged; forced by a side unless that is NULL. */
+bool compare_open_judge(comparison *c, side *s, enum interp_arithmetic arithmetic, const side *forced_by);
 
 /* The logits of a batch are taken in; the end makes the report's. */
 typedef struct compare_logits_sum compare_logits_sum;

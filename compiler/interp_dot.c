@@ -13,6 +13,10 @@
 #include <math.h>
 #include <string.h>
 
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
 enum { BLOCK = 32, SUPER = 256, SUB = 16 };
 
 typedef struct block_q8_0 {
@@ -31,10 +35,19 @@ typedef struct block_q8_k {
     int16_t sums[SUPER / SUB];
 } block_q8_k;
 
+/* By the processor where it can, as ggml does: two are widened for each block. */
+static inline float widen(uint16_t half) {
+#ifdef __F16C__
+    return _cvtsh_ss(half);
+#else
+    return quant_f16_to_f32(half);
+#endif
+}
+
 static float f16_at(const uint8_t *p) {
     uint16_t bits;
     memcpy(&bits, p, sizeof bits);
-    return quant_f16_to_f32(bits);
+    return widen(bits);
 }
 
 /* ---- storing and loading activations */
@@ -56,7 +69,7 @@ static void store_q8_0(const float *x, uint64_t n, void *to) {
 static void load_q8_0(const void *from, uint64_t n, float *x) {
     const block_q8_0 *b = from;
     for (; n; n -= BLOCK, b++)
-        for (int i = 0; i < BLOCK; i++) *x++ = quant_f16_to_f32(b->d) * b->quants[i];
+        for (int i = 0; i < BLOCK; i++) *x++ = widen(b->d) * b->quants[i];
 }
 
 static void store_q8_1(const float *x, uint64_t n, void *to) {
@@ -73,7 +86,7 @@ static void store_q8_1(const float *x, uint64_t n, void *to) {
 static void load_q8_1(const void *from, uint64_t n, float *x) {
     const block_q8_1 *b = from;
     for (; n; n -= BLOCK, b++)
-        for (int i = 0; i < BLOCK; i++) *x++ = quant_f16_to_f32(b->d) * b->quants[i];
+        for (int i = 0; i < BLOCK; i++) *x++ = widen(b->d) * b->quants[i];
 }
 
 static void store_q8_k(const float *x, uint64_t n, void *to) {
@@ -143,7 +156,7 @@ static float dot_q8_0(const uint8_t *w, const void *x, uint64_t n) {
     float sum = 0;
     for (; n; n -= BLOCK, w += 34, b++)
         sum += (float)dot_i8((const int8_t *)w + 2, b->quants, BLOCK) *
-               (f16_at(w) * quant_f16_to_f32(b->d));
+               (f16_at(w) * widen(b->d));
     return sum;
 }
 
@@ -171,7 +184,7 @@ static float dot_q4_0(const uint8_t *w, const void *x, uint64_t n) {
     for (; n; n -= BLOCK, w += 18, b++) {
         unpack_nibbles(w + 2, q);
         subtract(q, 8);
-        sum += (float)dot_i8(q, b->quants, BLOCK) * f16_at(w) * quant_f16_to_f32(b->d);
+        sum += (float)dot_i8(q, b->quants, BLOCK) * f16_at(w) * widen(b->d);
     }
     return sum;
 }
@@ -185,7 +198,7 @@ static float dot_q5_0(const uint8_t *w, const void *x, uint64_t n) {
         unpack_nibbles(w + 6, q);
         add_fifth_bits(w + 2, q);
         subtract(q, 16);
-        sum += f16_at(w) * quant_f16_to_f32(b->d) * (float)dot_i8(q, b->quants, BLOCK);
+        sum += f16_at(w) * widen(b->d) * (float)dot_i8(q, b->quants, BLOCK);
     }
     return sum;
 }
@@ -197,8 +210,8 @@ static float dot_q4_1(const uint8_t *w, const void *x, uint64_t n) {
     int8_t q[BLOCK];
     for (; n; n -= BLOCK, w += 20, b++) {
         unpack_nibbles(w + 4, q);
-        sum += f16_at(w) * quant_f16_to_f32(b->d) * (float)dot_i8(q, b->quants, BLOCK) +
-               f16_at(w + 2) * quant_f16_to_f32(b->sum);
+        sum += f16_at(w) * widen(b->d) * (float)dot_i8(q, b->quants, BLOCK) +
+               f16_at(w + 2) * widen(b->sum);
     }
     return sum;
 }
@@ -211,8 +224,8 @@ static float dot_q5_1(const uint8_t *w, const void *x, uint64_t n) {
     for (; n; n -= BLOCK, w += 24, b++) {
         unpack_nibbles(w + 8, q);
         add_fifth_bits(w + 4, q);
-        sum += f16_at(w) * quant_f16_to_f32(b->d) * (float)dot_i8(q, b->quants, BLOCK) +
-               f16_at(w + 2) * quant_f16_to_f32(b->sum);
+        sum += f16_at(w) * widen(b->d) * (float)dot_i8(q, b->quants, BLOCK) +
+               f16_at(w + 2) * widen(b->sum);
     }
     return sum;
 }

@@ -11,6 +11,7 @@ enum {
     EXCERPT = 72,   /* columns of the text that is compared */
     FIRST_IDS = 8,  /* token ids that are shown */
     WIDEST = 40,    /* of a table's column; what is wider moves the rest of its line */
+    WIDEST_MISTAKE = 76,
     COSTLY = 5,
     STRANGE = 5,
     DIGITS = 2,     /* in the table */
@@ -208,9 +209,9 @@ typedef struct table {
     unsigned             n, gap, total;
 } table;
 
-static void widen(unsigned *width, const char *text) {
+static void widen(unsigned *width, unsigned widest, const char *text) {
     unsigned n = width_of(text);
-    if (n > *width) *width = n < WIDEST ? n : WIDEST;
+    if (n > *width) *width = n < widest ? n : widest;
 }
 
 static table measure_table(const compare_report *r) {
@@ -220,9 +221,9 @@ static table measure_table(const compare_report *r) {
         const report_column *column = &report_columns[c];
         if (column->flags & REPORT_WIDE || !report_has_column(r, column)) continue;
         unsigned *width = &t.width[t.n];
-        widen(width, column->title);
+        widen(width, WIDEST, column->title);
         for (uint32_t i = 0; i < r->n_ops; i++)
-            widen(width, column->cell(cell, &r->ops[i], DIGITS));
+            widen(width, WIDEST, column->cell(cell, &r->ops[i], DIGITS));
         t.total += *width;
         t.columns[t.n++] = column;
     }
@@ -311,12 +312,22 @@ static void put_strange(printer *p, const compare_report *r) {
     if (n) end_line(p);
 }
 
+/* Where most ops were not compared (a recording of a few activations), their rows say nothing that a
+   note does not. */
+static bool hides_untold(const compare_report *r) {
+    uint32_t told = 0;
+    for (uint32_t i = 0; i < r->n_ops; i++) told += r->ops[i].between.n_values > 0;
+    return told > 0 && told < r->n_ops / 2;
+}
+
 static void put_ops(printer *p, const compare_report *r) {
     if (!r->n_ops) return;
     table t = measure_table(r);
     end_line(p);
     put_titles(p, &t);
+    bool hidden = hides_untold(r);
     for (uint32_t i = 0; i < r->n_ops; i++) {
+        if (hidden && !r->ops[i].between.n_values) continue;
         int32_t layer = r->ops[i].layer;
         if (i ? layer != r->ops[i - 1].layer : layer >= 0) put_rule(p, &t, layer);
         put_op(p, &t, &r->ops[i], r->first >= 0 && i == (uint32_t)r->first);
@@ -333,7 +344,7 @@ static void put_hypotheses(printer *p, const compare_report *r) {
     if (!r->n_hypotheses) return;
     char     number[REPORT_NUMBER];
     unsigned width = 10;
-    for (uint32_t i = 0; i < r->n_hypotheses; i++) widen(&width, r->hypotheses[i].what);
+    for (uint32_t i = 0; i < r->n_hypotheses; i++) widen(&width, WIDEST_MISTAKE, r->hypotheses[i].what);
     end_line(p);
     style_begin(p, DIM);
     put(p, "  hypothesis");
