@@ -29,11 +29,6 @@
 
 /* ---- stages */
 
-const char *compilation_base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 const char *driver_symbol_lacks(const char *text) {
     bool ok = *text && !(*text >= '0' && *text <= '9');
     for (const char *c = text; *c; c++)
@@ -212,13 +207,13 @@ const char *compilation_model_name(compilation *c) {
     if (kv && kv->type == GGUF_STRING &&
         gguf_get_string(c->file, &quiet, "general.name", &name) == GGUF_PRESENT)
         return arena_copy_text(c->memory, name.data, name.size);
-    return compilation_base_name(c->file->path);
+    return base_name(c->file->path);
 }
 
 static bool stage_emit(compilation *c) {
     if (!compilation_read_vocab(c)) return false;
     c->context = LLVMContextCreate();
-    c->module = LLVMModuleCreateWithNameInContext(compilation_base_name(c->file->path), c->context);
+    c->module = LLVMModuleCreateWithNameInContext(base_name(c->file->path), c->context);
     target_prepare(&c->target, c->module);
     char *absolute = realpath(c->file->path, NULL);
     emit_facts facts = {

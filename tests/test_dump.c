@@ -673,19 +673,21 @@ static void write_odd_names(void **state) {
     (void)state;
     gguf_writer w;
     writer_begin(&w);
-    writer_tensor(&w, "a\x1b[1m\"\\", 4, (uint64_t[]){ 1, 2, 3, 4 }, QUANT_F32);
+    writer_tensor(&w, "a\x1b[1m\"\\\xc2\x9b", 4, (uint64_t[]){ 1, 2, 3, 4 }, QUANT_F32);
     writer_tensor(&w, "\xc3\xa4\xff\xc3|\xe0\x80\x80|\xf0\x9f\x99\x82|\xed\xa0\x80", 1,
                   (uint64_t[]){ 1 }, QUANT_F32);
     writer_finish(&w);
     save(&w);
     outcome o = run_on(path, NULL, false);
-    expect_text(&o, "a\\x1b[1m\"\\");
+    expect_text(&o, "a\\x1b[1m\"\\\\xc2\\x9b ");
+    expect_text(&o, "\xc3\xa4\\xff\\xc3|\\xe0");
     expect_text(&o, "[1, 2, 3, 4]\n");
     expect_no_text(&o, "\x1b");
+    expect_no_text(&o, "\xc2\x9b");
     outcome_free(&o);
     o = run_on(path, NULL, true);
     expect_json(&o);
-    expect_word(&o, "tensors.0.name", "a\\u001b[1m\\\"\\\\");
+    expect_word(&o, "tensors.0.name", "a\\u001b[1m\\\"\\\\\\u009b");
     expect_word(&o, "tensors.1.name",
                   "\xc3\xa4\\ufffd\\ufffd|\\ufffd\\ufffd\\ufffd|\xf0\x9f\x99\x82|\\ufffd\\ufffd\\ufffd");
     outcome_free(&o);
