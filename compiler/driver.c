@@ -48,7 +48,8 @@ static bool check_options(compilation *c) {
     if (o->unroll % 4)
         return diag_error(&c->messages, "unrolling %u blocks: not a multiple of 4", o->unroll);
     const char *lacks = o->symbol ? driver_symbol_lacks(o->symbol) : "given";
-    if (lacks) return diag_error(&c->messages, "the symbol '%s' is not %s", o->symbol ? o->symbol : "", lacks);
+    if (lacks)
+        return diag_error(&c->messages, "the symbol '%s' is not %s", o->symbol ? o->symbol : "", lacks);
     return compilation_check_output(c);
 }
 
@@ -71,7 +72,9 @@ static bool read_text(compilation *c, const char *path, const char **text, size_
         n += fread(all + n, 1, room - n, f);
     } while (n == room && n < MAX_TEXT);
     bool failed = ferror(f) || n >= MAX_TEXT;
-    if (failed) diag_error(&c->messages, "%s: %s", path, n >= MAX_TEXT ? "too long for a template" : strerror(errno));
+    if (failed)
+        diag_error(&c->messages, "%s: %s", path,
+                   n >= MAX_TEXT ? "too long for a template" : strerror(errno));
     fclose(f);
     *text = all;
     *size = n;

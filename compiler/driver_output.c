@@ -97,4 +97,3 @@ bool compilation_write_output(compilation *c) {
     output_discard(c->options->output);
     return false;
 }
-

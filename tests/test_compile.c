@@ -448,13 +448,20 @@ static void stopping_writes_nothing(void **state) {
     free(out);
 }
 
-static void dump_to_a_full_disk(void **state) {
+static void print_to_a_full_disk(void **state) {
     (void)state;
+    char *lines[][5] = {
+        {compiler, DEMO, "--stop-after=fuse", "--dump=graph"},
+        {compiler, "--help"},
+        {compiler, "--version"},
+        {compiler, "compare", "--help"},
+        {compiler, "dump", "--help"},
+    };
     int full = open("/dev/full", O_WRONLY);
     if (full < 0) skip();
-    char *argv[] = {compiler, DEMO, "--stop-after=fuse", "--dump=graph", NULL};
-    assert_refused(child_run((child_setup){.argv = argv, .out_fd = full}), 1,
-                   "standard output: No space left", "a dump to /dev/full");
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        assert_refused(child_run((child_setup){.argv = lines[i], .out_fd = full}), 1,
+                       "standard output: No space left", lines[i][1]);
     close(full);
 }
 
@@ -636,7 +643,7 @@ int main(void) {
         cmocka_unit_test(emit_kinds),
         cmocka_unit_test(library_with_its_header),
         cmocka_unit_test(stopping_writes_nothing),
-        cmocka_unit_test(dump_to_a_full_disk),
+        cmocka_unit_test(print_to_a_full_disk),
         cmocka_unit_test(full_disk_leaves_nothing),
         cmocka_unit_test(places_that_cannot_be_written),
         cmocka_unit_test(a_linker_that_fails),
