@@ -209,9 +209,19 @@ recorded_value *recording_find(const recording *r, const char *name) {
     return NULL;
 }
 
+/* Columns told by a tensor's last dimension, which are a token's rows: all of them together are as
+   many values as it has. */
+static bool is_one_token(const recorded_value *v, uint64_t values_per_token) {
+    return v->n_columns > 1 && v->columns->token < 0 && v->n * v->n_columns == values_per_token;
+}
+
 bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_token) {
     if (!values_per_token) bug("%s: no values for a token", v->name);
     uint64_t n_columns = v->n / values_per_token;
+    if (is_one_token(v, values_per_token)) {
+        v->n = values_per_token;
+        make_columns(a, v, v->columns->data, 1);
+    }
     if (v->n <= values_per_token) {
         v->unsplit = false;
         return true;

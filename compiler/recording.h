@@ -96,9 +96,10 @@ const char *recording_map_read(arena *a, diag *d, const char *path);
 recorded_value *recording_find(const recording *r, const char *name);
 
 /* Tells a value how many values a token has (not 0). An unsplit one with no more numbers than that
-   is one column, the last token's; with a multiple, one for each of the last tokens. False after an
-   error was reported: any other count, more columns than the recording has tokens, or a value split
-   before whose columns are longer. */
+   is one column, the last token's; with a multiple, one for each of the last tokens. Columns that
+   have as many values together are one: [32, 8] of 8 tokens is the last one's 8 heads where a token
+   has 256 values. False after an error was reported: any other count, more columns than the
+   recording has tokens, or a value split before whose columns are longer. */
 bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_token);
 
 /* The v->n values for `token` of n_tokens, or NULL. Not before an unsplit value was split. */

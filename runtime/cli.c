@@ -22,6 +22,7 @@
 #include "cli_info.h"
 #include "cli_prompt.h"
 #include "cli_flags.h"
+#include "path.h"
 #include "session.h"
 #include "trace.h"
 
@@ -255,11 +256,9 @@ static int run(cli *c) {
 }
 
 int cli_main(const ggufc_model *model, int argc, char **argv) {
-    const char *path = argc > 0 ? argv[0] : "ggufc-model";
-    const char *slash = strrchr(path, '/');
     cli c = {
         .model = model,
-        .program = slash ? slash + 1 : path,
+        .program = path_base_name(argc > 0 ? argv[0] : "ggufc-model"),
         .out = { .fd = STDOUT_FILENO },
         .start_ns = generate_clock_ns(),
     };
