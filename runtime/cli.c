@@ -212,8 +212,12 @@ static int run_trace(cli *c, ggufc_session *session, const cli_prompt *in) {
     };
     trace_report report;
     ggufc_error  error;
-    if (trace_write(session, &request, &report, &error) != GGUFC_OK)
+    catch_interrupt(SIGTERM); /* so that no half file is left */
+    catch_interrupt(SIGHUP);
+    if (trace_write(session, &request, &report, &error) != GGUFC_OK) {
+        if (error.status == GGUFC_STOPPED && cli_interrupted != SIGINT) raise(cli_interrupted);
         return exit_for_error(c, &error);
+    }
     tell(c, "%s: %" PRIu64 " activations of %zu tokens, %.1f MiB", request.path,
          report.n_activations, in->n_tokens, (double)report.bytes / (1 << 20));
     return EXIT_OK;
