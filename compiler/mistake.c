@@ -108,6 +108,7 @@ bool mistake_applies(const mistake *m, const graph *g, const op *o) {
     if (memcmp(&m->reading, &none, sizeof none)) return quant_mistake_applies(o->in[0]->type, &m->reading);
     if (m->no_norm_weight || m->norm_weight_plus_one) return o->in[1] != NULL;
     if (m->other_eps) return m->eps < p->eps || m->eps > p->eps;
+    if ((m->rope_base > 0 || m->other_pairing) && p->rope_dims < 4) return false; /* one pair */
     if (m->rope_base > 0) return m->rope_base < p->rope_base || m->rope_base > p->rope_base;
     if (m->no_rope_factors) return o->n_in > 1 && o->in[1];
     if (m->no_rope_scale) return p->rope_scale < 1 || p->rope_scale > 1;
