@@ -1,16 +1,25 @@
 /* reference_graph.h - a whole graph in f64, as its template says and before any pass: every op one
- * after the other, all tokens from position 0, keys and values kept as f16. */
+ * after the other, all tokens from position 0, keys and values kept as f16.
+ *
+ *     reference r = {.memory = a, .g = g, .tokens = tokens, .n_tokens = n};
+ *     reference_run(&r);                                    … r.values …
+ *
+ * It can also be an engine of somebody else's, with the mistake that is made most often. */
 #ifndef GGUFC_TESTS_REFERENCE_GRAPH_H
 #define GGUFC_TESTS_REFERENCE_GRAPH_H
 
 #include "graph.h"
 #include "reference_ops.h"
 
+#include <fnmatch.h>
+
 typedef struct reference {
     arena   *memory;
     const graph   *g;
     const int32_t *tokens;
     uint32_t n_tokens;
+    bool     plain;      /* x is not quantized before it is multiplied */
+    const char *transposed; /* products so named ("Qcur-*") take their weights for transposed; or NULL */
     double **values; /* by id: [n_tokens][count], of a weight [count] */
 } reference;
 
@@ -42,8 +51,14 @@ static inline void reference_matmul(const reference *r, const op *o, uint32_t t,
     uint64_t k = o->in[0]->ne[0];
     double  *x = arena_array(r->memory, k, sizeof *x);
     memcpy(x, reference_row(r, o->in[1], t), k * sizeof *x);
-    reference_activate(quant_find(o->in[0]->type)->activation, x, k);
-    reference_multiply(r->values[o->in[0]->id], x, k, o->in[0]->ne[1], out);
+    if (!r->plain) reference_activate(quant_find(o->in[0]->type)->activation, x, k);
+    bool wrong = r->transposed && !fnmatch(r->transposed, o->out->name, 0);
+    const double *w = r->values[o->in[0]->id];
+    uint64_t      n = o->in[0]->ne[1];
+    if (wrong)
+        reference_multiply_transposed(w, x, k, n, out);
+    else
+        reference_multiply(w, x, k, n, out);
 }
 
 static inline void reference_rope(const reference *r, const op *o, uint32_t t, double *out) {
@@ -82,22 +97,29 @@ static inline void reference_op(const reference *r, const op *o, uint32_t t, dou
     }
 }
 
-/* The logits of every token, [n_tokens][n_vocab], in `memory`. */
-static inline double *reference_graph(arena *memory, const graph *g, const int32_t *tokens,
-                                      uint32_t n_tokens) {
-    reference r = {memory, g, tokens, n_tokens, arena_array(memory, g->n_values, sizeof(double *))};
+/* Makes r->values, in r->memory. */
+static inline void reference_run(reference *r) {
+    const graph *g = r->g;
+    r->values = arena_array(r->memory, g->n_values, sizeof(double *));
     for (uint32_t i = 0; i < g->n_values; i++) {
         const value *v = g->values[i];
         uint64_t     n = value_count(v);
         if (v->kind == VALUE_TOKENS) continue;
-        r.values[i] = arena_array(memory, v->kind == VALUE_WEIGHT ? n : n * n_tokens,
-                                  sizeof(double));
+        r->values[i] = arena_array(r->memory, v->kind == VALUE_WEIGHT ? n : n * r->n_tokens,
+                                   sizeof(double));
         for (uint64_t k = 0; v->kind == VALUE_WEIGHT && k < n; k++)
-            r.values[i][k] = reference_weight(v->type, g->file->data + v->tensor->offset, k);
+            r->values[i][k] = reference_weight(v->type, g->file->data + v->tensor->offset, k);
     }
     for (uint32_t i = 0; i < g->n_ops; i++)
-        for (uint32_t t = 0; t < n_tokens; t++)
-            reference_op(&r, g->ops[i], t, reference_row(&r, g->ops[i]->out, t));
+        for (uint32_t t = 0; t < r->n_tokens; t++)
+            reference_op(r, g->ops[i], t, reference_row(r, g->ops[i]->out, t));
+}
+
+/* The logits of every token, [n_tokens][n_vocab], in `memory`. */
+static inline double *reference_graph(arena *memory, const graph *g, const int32_t *tokens,
+                                      uint32_t n_tokens) {
+    reference r = {.memory = memory, .g = g, .tokens = tokens, .n_tokens = n_tokens};
+    reference_run(&r);
     return r.values[g->output->id];
 }
 
