@@ -227,7 +227,7 @@ const report_column report_columns[REPORT_COLUMNS] = {
     { "NMSE", "B against A: mean over tokens of sum (b - a)^2 / sum a^2", REPORT_TONE, cell_nmse },
     { "tol.", "what NMSE may be", REPORT_JUDGES, cell_tolerance },
     { "cosine", "of the angle between A and B", 0, cell_cosine },
-    { "alone", "NMSE of B against what its own inputs imply", REPORT_ALONE, cell_alone },
+    { "alone", "NMSE against what its own inputs imply", REPORT_ALONE, cell_alone },
     { "alone tol.", "what that may be", REPORT_ALONE | REPORT_JUDGES | REPORT_WIDE,
       cell_alone_tolerance },
     { "strange", "values that are infinite or no number on one side only",
@@ -255,8 +255,8 @@ const report_word report_words[REPORT_VERDICTS] = {
     [REPORT_NOT_COMPARED] = { "-", NULL },
     [REPORT_OK] = { "ok", NULL },
     [REPORT_WRONG] = { "BEYOND", "further from A than its tolerance" },
-    [REPORT_INHERITED] = { "inherited", "as far, but right for the inputs that B gave it" },
-    [REPORT_NEW] = { "new", "within its tolerance, but wrong for the inputs that B gave it" },
+    [REPORT_INHERITED] = { "inherited", "as far, but right for the inputs that it had" },
+    [REPORT_NEW] = { "new", "within its tolerance, but wrong for the inputs that it had" },
 };
 
 enum report_verdict report_verdict_of(const compare_op *o) {

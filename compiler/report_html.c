@@ -176,7 +176,7 @@ static void put_legend(const compare_report *r, FILE *to) {
     }
     if (report_has_column(r, &alone))
         put_legend_item(to, "<path class=\"alone\" d=\"M12 2l4 4-4 4-4-4z\"/>",
-                        "alone: B against what its own inputs imply");
+                        "alone: against what its own inputs imply");
     if (!r->cost)
         put_legend_item(to, "<path class=\"allowed\" d=\"M0 2h24v10h-24z\"/>"
                             "<path class=\"tolerance\" d=\"M0 2h24\"/>", "tolerance");

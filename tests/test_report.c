@@ -159,8 +159,8 @@ static void tell_different(void **state) {
     has_in_order(text, (const char *[]){
         "note    B has only the last token of 2 ops\n", "\n> Vcur-1 ", "BEYOND    further from A",
         "inherited as far, but right", "Vcur-1 (matmul, [128]) is the first op beyond",
-        "The error is made there", "hypothesis", "NMSE\n", "read transposed          2\n",
-        "quants are read as unsigned               4.2e-13  matches\n", "swapped       1\n",
+        "The error is made there", "hypothesis", "NMSE\n", "read transposed           2\n",
+        "quants are read as unsigned                4.2e-13  matches\n", "swapped        1\n",
         "Vcur-1: matches when the quants", "2 of 12", NULL });
     assert_int_equal(count(text, "\n> "), 1);
     line_has(text, "Vcur-1", " 12.3 ");
