@@ -158,6 +158,8 @@ static void put_distance(json *j, const char *name, const compare_distance *d) {
     put_number(j, "most_b", d->most_b);
     put_number(j, "nmse", d->nmse);
     put_number(j, "cosine", d->cosine);
+    put_number(j, "worst", d->worst);
+    put_count(j, "worst_token", d->worst_token);
     put_count(j, "n_strange", d->n_strange);
     close_item(j, '}');
 }
@@ -170,9 +172,11 @@ static void put_op(json *j, const compare_op *o) {
     put_integer(j, "layer", o->layer);
     put_distance(j, "between", &o->between);
     put_number(j, "tolerance", o->tolerance);
+    put_number(j, "worst_tolerance", o->worst_tolerance);
     put_bool(j, "beyond", o->beyond);
     put_distance(j, "alone", &o->alone);
     put_number(j, "alone_tolerance", o->alone_tolerance);
+    put_number(j, "alone_worst_tolerance", o->alone_worst_tolerance);
     put_bool(j, "alone_beyond", o->alone_beyond);
     close_item(j, '}');
 }
@@ -217,6 +221,7 @@ static void put_sides(json *j, const compare_report *r) {
     put_text(j, "version", r->version);
     put_number(j, "slack", r->slack);
     put_bool(j, "cost", r->cost);
+    put_text(j, "suspect", r->suspect);
     put_ids(j, "tokens", r->tokens, r->n_tokens);
     put_count(j, "n_tokens", r->n_tokens);
     put_text(j, "text", r->text);
