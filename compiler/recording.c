@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -240,6 +241,13 @@ bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_t
     v->unsplit = false;
     make_columns(a, v, v->columns->data, n_columns);
     return true;
+}
+
+double recording_step(const recorded_precision *p, float x) {
+    if (!p->n_digits || !isfinite(x)) return 0;
+    double step = pow(10, -p->n_decimals);
+    if (x < 0 || x > 0) step = fmax(step, pow(10, floor(log10(fabs((double)x))) + 1 - p->n_digits));
+    return step;
 }
 
 /* Columns are in order of their tokens. */

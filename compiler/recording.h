@@ -49,6 +49,12 @@ typedef struct recorded_column {
     const float *data;
 } recorded_column;
 
+/* How exactly numbers were written as text: no more digits behind the point than this, and no more
+   significant ones. n_digits 0: they are as the engine had them. */
+typedef struct recorded_precision {
+    int n_decimals, n_digits;
+} recorded_precision;
+
 typedef struct recorded_value {
     const char      *name;
     const char      *source; /* the file it came from, for messages */
@@ -59,6 +65,7 @@ typedef struct recorded_value {
        be told apart before the activation's size is known. columns[0] then holds all `n` values,
        and recording_split makes columns of it. */
     bool             unsplit;
+    recorded_precision precision;
     uint32_t         n_tokens; /* private: how many columns there can be; 0: any number */
 } recorded_value;
 
@@ -101,6 +108,10 @@ recorded_value *recording_find(const recording *r, const char *name);
    has 256 values. False after an error was reported: any other count, more columns than the
    recording has tokens, or a value split before whose columns are longer. */
 bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_token);
+
+/* The distance of the numbers that could be written next to x: x is off by at most half of it. 0
+   where nothing was rounded. */
+double recording_step(const recorded_precision *p, float x);
 
 /* The v->n values for `token` of n_tokens, or NULL. Not before an unsplit value was split. */
 const float *recording_row(const recorded_value *v, uint32_t token, uint32_t n_tokens);

@@ -1,17 +1,26 @@
 /* reference_graph.h - a whole graph in f64, as its template says and before any pass: every op one
  * after the other, all tokens from position 0. Keys and values are kept as f16 and activations
- * rounded before a product as its weight's type wants it, unless it is `exact`. */
+ * rounded before a product as its weight's type wants it, unless it is `exact`.
+ *
+ *     reference r = {.memory = a, .g = g, .tokens = tokens, .n_tokens = n};
+ *     reference_run(&r);                                    … r.values …
+ *
+ * It can also be an engine of somebody else's, with a mistake. */
 #ifndef GGUFC_TESTS_REFERENCE_GRAPH_H
 #define GGUFC_TESTS_REFERENCE_GRAPH_H
 
 #include "graph.h"
 #include "reference_ops.h"
 
+#include <fnmatch.h>
+
 typedef struct reference {
     arena   *memory;
     const graph   *g;
     const int32_t *tokens;
     uint32_t n_tokens;
+    bool     plain;      /* x is not quantized before it is multiplied */
+    const char *transposed; /* products so named ("Qcur-*") take their weights for transposed; or NULL */
     double **values; /* by id: [n_tokens][count], of a weight [count] */
     bool     exact;  /* nothing is rounded */
 
@@ -53,9 +62,15 @@ static inline void reference_matmul(const reference *r, const op *o, uint32_t t,
     uint64_t k = o->in[0]->ne[0];
     double  *x = arena_array(r->memory, k, sizeof *x);
     memcpy(x, reference_row(r, o->in[1], t), k * sizeof *x);
-    if (!r->exact)
+    if (!r->exact && !r->plain)
         (r->activate ? r->activate : reference_activate)(quant_find(o->in[0]->type)->activation, x, k);
-    reference_multiply(r->values[o->in[0]->id], x, k, o->in[0]->ne[1], out);
+    bool wrong = r->transposed && !fnmatch(r->transposed, o->out->name, 0);
+    const double *w = r->values[o->in[0]->id];
+    uint64_t      n = o->in[0]->ne[1];
+    if (wrong)
+        reference_multiply_transposed(w, x, k, n, out);
+    else
+        reference_multiply(w, x, k, n, out);
 }
 
 static inline void reference_rope(const reference *r, const op *o, uint32_t t, double *out) {
@@ -124,6 +139,7 @@ static inline void reference_begin(reference *r) {
 }
 
 static inline void reference_run(reference *r) {
+    if (!r->values) reference_begin(r);
     for (uint32_t i = 0; i < r->g->n_ops; i++)
         for (uint32_t t = 0; t < r->n_tokens; t++)
             reference_op(r, r->g->ops[i], t, reference_row(r, r->g->ops[i]->out, t));
@@ -133,7 +149,6 @@ static inline void reference_run(reference *r) {
 static inline double *reference_graph(arena *memory, const graph *g, const int32_t *tokens,
                                       uint32_t n_tokens) {
     reference r = {.memory = memory, .g = g, .tokens = tokens, .n_tokens = n_tokens};
-    reference_begin(&r);
     reference_run(&r);
     return r.values[g->output->id];
 }

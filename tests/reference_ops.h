@@ -191,4 +191,13 @@ static inline void reference_multiply(const double *w, const double *x, uint64_t
     }
 }
 
+/* The same by who takes w for k rows of n. */
+static inline void reference_multiply_transposed(const double *w, const double *x, uint64_t k, uint64_t n,
+                                                 double *out) {
+    for (uint64_t r = 0; r < n; r++) {
+        out[r] = 0;
+        for (uint64_t i = 0; i < k; i++) out[r] += w[i * n + r] * x[i];
+    }
+}
+
 #endif
