@@ -5,8 +5,8 @@
  * all that it can be made at, those of one name in every layer, those that read one value, …, and each
  * op by itself. An engine makes a mistake wherever it does the same thing.
  *
- * Ops that some other op shows to be right are tried last, and only if nothing else has matched. Of a
- * long text the beginning is tried first, and all of it what matches there. */
+ * Ops that some other op shows to be right are tried last, and only if nothing else has matched. What
+ * does not match up to the first few tokens that are wrong is not tried on the others. */
 #include "comparison.h"
 
 #include <math.h>
@@ -16,7 +16,9 @@
 #define MAX_TRIALS   400 /* of a long segment */
 #define MAX_REPORTED 24
 #define MAX_NAMED    3   /* ops, in a hypothesis about many */
-#define BEGINNING    64  /* tokens */
+#define BEGINNING    4   /* tokens that are wrong */
+#define FAR          16  /* times another NMSE */
+#define ROUNDING     0x1p-23
 
 typedef struct trial {
     const mistake *mistake;
@@ -35,6 +37,7 @@ typedef struct hypotheses {
     uint32_t        target; /* the op that is wrong */
     compare_segment segment;
     uint32_t        n_tokens; /* of the beginning */
+    double         *errors;   /* by token: NMSE where no mistake is made */
     trial          *trials;
     uint32_t        n_trials, n_left_out;
 } hypotheses;
@@ -53,8 +56,10 @@ static bool evaluate_batch(hypotheses *h, const mistake *m, side *s, uint32_t fi
     for (uint32_t t = first; t < first + n; t++) {
         uint64_t     count;
         const float *row = side_row(h->suspect, h->target, t, &count);
-        if (row && !is_cut_off(m, t, first + n - 1, c->n_tokens))
-            measure_add(sum, side_full_row(s, h->target, t), row, count, t, 0, 0);
+        measure      one = { 0 };
+        if (!row || (m && is_cut_off(m, t, first + n - 1, c->n_tokens))) continue;
+        measure_add(m ? sum : &one, side_full_row(s, h->target, t), row, count, t, 0, 0);
+        if (!m) h->errors[t] = measure_end(&one).nmse;
     }
     return true;
 }
@@ -82,13 +87,27 @@ static bool evaluate(hypotheses *h, const trial *t, enum interp_arithmetic arith
     return ok;
 }
 
-/* In the nearer of the two arithmetics. */
+static bool find_beginning(hypotheses *h) {
+    comparison      *c = h->c;
+    const double     most = c->report->ops[h->target].alone_tolerance;
+    const trial      none = { .mistake = NULL };
+    compare_distance unused;
+    uint32_t         n = 0;
+    h->errors = ARENA_ARRAY(c->memory, double, c->n_tokens);
+    if (!evaluate(h, &none, INTERP_FAITHFUL, c->n_tokens, &unused)) return false;
+    while (h->n_tokens < c->n_tokens && n < BEGINNING) n += !(h->errors[h->n_tokens++] <= most);
+    return true;
+}
+
+/* In the nearer of the two arithmetics. They are no further apart than their noise, which is a fraction
+   of what is tolerated: where one is far off, the other is too. */
 static bool measure_trial(hypotheses *h, trial *t, uint32_t n_tokens) {
     const compare_op *o = &h->c->report->ops[h->target];
     compare_distance by[2];
-    if (!evaluate(h, t, INTERP_FAITHFUL, n_tokens, &by[0]) || !evaluate(h, t, INTERP_REFERENCE, n_tokens, &by[1]))
-        return false;
-    const compare_distance *d = &by[!(by[0].nmse <= by[1].nmse)];
+    if (!evaluate(h, t, INTERP_FAITHFUL, n_tokens, &by[0])) return false;
+    bool far = !by[0].n_strange && !(by[0].nmse <= FAR * o->alone_tolerance);
+    if (!far && !evaluate(h, t, INTERP_REFERENCE, n_tokens, &by[1])) return false;
+    const compare_distance *d = &by[!far && !(by[0].nmse <= by[1].nmse)];
     t->nmse = d->n_values ? d->nmse : INFINITY;
     t->matches = d->n_values && d->nmse <= o->alone_tolerance && d->worst <= o->alone_worst_tolerance;
     return true;
@@ -242,9 +261,17 @@ static bool try_all(hypotheses *h, const bool *among) {
 
 /* ---- all of them */
 
-static uint32_t count_matches(const hypotheses *h) {
+static bool any_matches(const hypotheses *h) {
+    for (uint32_t i = 0; i < h->n_trials; i++)
+        if (h->trials[i].matches) return true;
+    return false;
+}
+
+/* How many match about as well as the first does, of sorted trials. */
+static uint32_t count_as_good(const hypotheses *h) {
+    double   most = fmax(FAR * h->trials[0].nmse, ROUNDING * ROUNDING);
     uint32_t n = 0;
-    for (uint32_t i = 0; i < h->n_trials; i++) n += h->trials[i].matches;
+    for (uint32_t i = 1; i < h->n_trials; i++) n += h->trials[i].matches && h->trials[i].nmse <= most;
     return n;
 }
 
@@ -258,7 +285,6 @@ static int compare_trials(const void *x, const void *y) {
 static void tell(hypotheses *h) {
     comparison     *c = h->c;
     compare_report *r = c->report;
-    uint32_t        n = count_matches(h);
     qsort(h->trials, h->n_trials, sizeof *h->trials, compare_trials);
     r->n_hypotheses = h->n_trials < MAX_REPORTED ? h->n_trials : MAX_REPORTED;
     r->hypotheses = ARENA_ARRAY(c->memory, compare_hypothesis, r->n_hypotheses);
@@ -267,22 +293,19 @@ static void tell(hypotheses *h) {
     if (h->n_left_out)
         compare_note(c, "%u hypotheses were not tried: %u ops may be what is wrong", h->n_left_out,
                      h->segment.n_computed);
-    if (!n) return;
-    const char *also = n == 1 ? "" : arena_printf(c->memory, " (so it does by %u other hypothes%s)", n - 1,
-                                                  n == 2 ? "is" : "es");
+    if (!any_matches(h)) return;
+    uint32_t    n = count_as_good(h);
+    const char *also = !n ? "" : arena_printf(c->memory, " (so it does by %u other hypothes%s)", n, n == 1 ? "is" : "es");
     r->verdict = arena_printf(c->memory, "%s: matches when %s%s", r->ops[h->target].name, h->trials[0].what, also);
 }
 
 bool compare_try_hypotheses(comparison *c, uint32_t at) {
-    const compare_op *o = &c->report->ops[at];
     hypotheses h = { .c = c, .suspect = compare_suspect(c), .target = at, .segment = compare_find_segment(c, at) };
-    uint32_t   beginning = o->alone.worst_token < BEGINNING ? BEGINNING : o->alone.worst_token + 1;
     bool      *computed = ARENA_ARRAY(c->memory, bool, c->g->n_ops);
-    h.n_tokens = c->n_tokens < beginning ? c->n_tokens : beginning;
     h.trials = ARENA_ARRAY(c->memory, trial, MAX_TRIALS);
     for (uint32_t i = 0; i < c->g->n_ops; i++) computed[i] = h.segment.roles[i] == INTERP_COMPUTED;
-    if (!try_all(&h, h.segment.suspicious)) return false;
-    if (!count_matches(&h) && h.segment.n_suspicious < h.segment.n_computed && !try_all(&h, computed)) return false;
+    if (!find_beginning(&h) || !try_all(&h, h.segment.suspicious)) return false;
+    if (!any_matches(&h) && h.segment.n_suspicious < h.segment.n_computed && !try_all(&h, computed)) return false;
     tell(&h);
     return true;
 }

@@ -105,7 +105,7 @@ static const char *first_sentence(comparison *c) {
 static const char *what_from(comparison *c, const compare_segment *s) {
     const char *suspect = c->report->suspect;
     if (!s->n_given && s->n_computed == 1) return "the tokens";
-    if (!s->n_given) return arena_printf(c->memory, "the tokens, as %s has none of what it depends on", suspect);
+    if (!s->n_given) return arena_printf(c->memory, "the tokens (%s has none of what it depends on)", suspect);
     if (s->n_computed == 1) return arena_printf(c->memory, "%s's own inputs", suspect);
     return arena_printf(c->memory, "what %s has before it, up to %s", suspect, s->last_given);
 }

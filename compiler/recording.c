@@ -216,8 +216,19 @@ static bool is_one_token(const recorded_value *v, uint64_t values_per_token) {
     return v->n_columns > 1 && v->columns->token < 0 && v->n * v->n_columns == values_per_token;
 }
 
+/* Whether each of its rows is the first values of a token. One whose length divides that of a token may
+   as well be a head of many. */
+static bool has_short_rows(const recorded_value *v, uint64_t values_per_token) {
+    uint64_t n_rows = v->row ? v->n / v->row : 0;
+    if (!v->unsplit || n_rows < 2 || v->row >= values_per_token) return false;
+    if (v->n % values_per_token == 0 && values_per_token % v->row == 0) return false;
+    if (v->n_tokens == n_rows) return true;
+    return v->n > values_per_token && v->n % values_per_token && (!v->n_tokens || n_rows < v->n_tokens);
+}
+
 bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_token) {
     if (!values_per_token) bug("%s: no values for a token", v->name);
+    if (has_short_rows(v, values_per_token)) values_per_token = v->row;
     uint64_t n_columns = v->n / values_per_token;
     if (is_one_token(v, values_per_token)) {
         v->n = values_per_token;

@@ -65,6 +65,7 @@ typedef struct recorded_value {
        be told apart before the activation's size is known. columns[0] then holds all `n` values,
        and recording_split makes columns of it. */
     bool             unsplit;
+    uint32_t         row; /* private: of text in rows of equal length, numbers in each; else 0 */
     recorded_precision precision;
     uint32_t         n_tokens; /* private: how many columns there can be; 0: any number */
 } recorded_value;
@@ -105,8 +106,10 @@ recorded_value *recording_find(const recording *r, const char *name);
 /* Tells a value how many values a token has (not 0). An unsplit one with no more numbers than that
    is one column, the last token's; with a multiple, one for each of the last tokens. Columns that
    have as many values together are one: [32, 8] of 8 tokens is the last one's 8 heads where a token
-   has 256 values. False after an error was reported: any other count, more columns than the
-   recording has tokens, or a value split before whose columns are longer. */
+   has 256 values. Text in rows of fewer numbers is a row for each token, its first values, where the
+   count of numbers is no such multiple: of all tokens, or of the last where they would be too many
+   for one. False after an error was reported: any other count, more columns than the recording has
+   tokens, or a value split before whose columns are longer. */
 bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_token);
 
 /* The distance of the numbers that could be written next to x: x is off by at most half of it. 0

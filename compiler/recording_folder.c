@@ -180,6 +180,7 @@ static void make_value(folder *f, recorded_value *v, const piece *pieces, uint32
         .name = pieces->name,
         .source = pieces->source,
         .n = pieces->numbers.n,
+        .row = pieces->numbers.row,
         .columns = ARENA_ARRAY(f->memory, recorded_column, n),
         .n_columns = n,
         .unsplit = pieces->token < 0,

@@ -161,6 +161,7 @@ bool recording_read_logits(arena *a, diag *d, recording *r) {
         .columns = ARENA_NEW(a, recorded_column),
         .n_columns = 1,
         .unsplit = true,
+        .row = logits.row,
         .precision = logits.precision,
         .n_tokens = r->n_tokens,
     };

@@ -124,6 +124,8 @@ typedef struct scanner {
     uint32_t *words;
     uint32_t n, capacity;
     recorded_precision precision; /* of those so far */
+    uint32_t line_length; /* of all lines so far */
+    bool     ragged;      /* they have none in common */
 
     bool    labelled; /* lines begin with "INDEX:" */
     counter labels;
@@ -279,6 +281,8 @@ static bool scan_line(scanner *s) {
         skip_blanks(s);
     }
     s->pairs = s->pairs && !s->labelled && is_pair(s, from, s->n - before);
+    s->ragged = s->ragged || (s->n_lines > 1 && s->line_length != s->n - before);
+    s->line_length = s->n - before;
     return true;
 }
 
@@ -294,9 +298,19 @@ static bool scan(scanner *s) {
                       " like the first", s->text->path, s->labels.next - 1, s->labels.row);
 }
 
+static bool has_indices(const scanner *s) {
+    return s->pairs && s->n_lines >= 2 && (!s->pair_counter.row || is_row(&s->pair_counter));
+}
+
+/* A row is a line, or as many lines as are counted up. */
+static uint32_t find_row(const scanner *s) {
+    uint64_t row = has_indices(s) ? s->pair_counter.row : s->ragged ? 0 : s->line_length;
+    if (s->labelled && s->labels.row) row *= s->labels.row;
+    return row > 1 && row < s->n ? (uint32_t)row : 0;
+}
+
 static void drop_indices(scanner *s) {
-    bool whole = !s->pair_counter.row || is_row(&s->pair_counter);
-    if (!s->pairs || s->n_lines < 2 || !whole) return;
+    if (!has_indices(s)) return;
     s->n /= 2;
     for (uint32_t i = 0; i < s->n; i++) s->words[i] = s->words[i * 2 + 1];
 }
@@ -311,10 +325,11 @@ bool recording_parse_text(arena *a, diag *d, const recording_bytes *text,
     if (!s.c_locale) bug("the C locale is missing");
     bool ok = scan(&s);
     if (ok) {
+        uint32_t row = find_row(&s);
         drop_indices(&s);
         uint32_t *words = ARENA_ARRAY(a, uint32_t, s.n);
         memcpy(words, s.words, (size_t)s.n * WORD);
-        *out = (recording_numbers){ words, s.n, s.precision };
+        *out = (recording_numbers){ words, s.n, row, s.precision };
     }
     freelocale(s.c_locale);
     arena_free(s.memory);

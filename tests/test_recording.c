@@ -384,6 +384,94 @@ static void split_by_every_size(void **state) {
     scene_free(&s);
 }
 
+typedef struct row_case {
+    const char *text, *tokens; /* NULL: not told */
+    uint64_t    values_per_token;
+    uint32_t    n, n_columns;  /* n_columns 0: refused */
+} row_case;
+
+static const row_case row_cases[] = {
+    { "1 2 3\n4 5 6\n", "7 8", 4, 3, 2 },          /* more than one token's */
+    { "1 2 3\n4 5 6\n", NULL, 4, 3, 2 },
+    { "1 2 3\n4 5 6\n", "7 8 9", 5, 3, 2 },        /* of the last two */
+    { "1 2 3\n4 5 6\n", "7 8", 100, 3, 2 },        /* a row for each token there is */
+    { "1 2 3\n4 5 6\n", NULL, 100, 6, 1 },         /* no word of two tokens */
+    { "1 2 3\n4 5 6\n", "7 8 9", 100, 6, 1 },
+    { "1 2 3\n4 5 6\n", "7 8", 6, 6, 1 },          /* heads of three */
+    { "1 2 3\n4 5 6\n", "7 8", 3, 3, 2 },
+    { "1 2 3\n4 5 6\n", "7", 4, 0, 0 },            /* two rows, one token */
+    { "1 2 3\n4 5\n6\n", "7 8 9", 4, 0, 0 },      /* rows of different lengths */
+    { "1\n2\n3\n", "7 8 9", 100, 3, 1 },          /* a number a line is no row */
+    { "0: 1\n1: 2\n0: 3\n1: 4\n", "7 8", 100, 2, 2 }, /* counted up twice */
+    { "0 1\n1 2\n0 3\n1 4\n", "7 8", 100, 2, 2 },
+    { "0: 1\n1: 2\n2: 3\n3: 4\n", "7 8", 100, 4, 1 },
+    { "0 1\n1 2\n2 3\n3 4\n", "7 8", 100, 4, 1 },
+};
+
+static void rows_of_first_values(void **state) {
+    (void)state;
+    scene s = scene_new();
+    for (size_t i = 0; i < ARRAY_LEN(row_cases); i++) {
+        const row_case *c = &row_cases[i];
+        scene_write(&s, "x.txt", c->text);
+        if (c->tokens) scene_write(&s, "tokens.txt", c->tokens);
+        scene_open(&s, "", NULL);
+        expect_opened(&s, "x.txt");
+        bool ok = split(&s, "x", c->values_per_token);
+        const recorded_value *v = must_find(&s, "x");
+        if (ok != (c->n_columns > 0) || (ok && (v->n != c->n || v->n_columns != c->n_columns)))
+            fail_msg("case %zu: %s, %u columns of %u", i, ok ? "split" : s.line, v->n_columns, (unsigned)v->n);
+        scene_clear(&s);
+    }
+    scene_free(&s);
+}
+
+static const struct {
+    const char *text;
+    int         n_decimals, n_digits;
+    double      of_one, of_a_thousandth; /* the steps there */
+} precision_cases[] = {
+    { "1 2 100 0", 0, 0, 0, 0 },
+    { "0.500000 -12.000000", 6, 8, 1e-6, 1e-6 },      /* %f */
+    { "0.123457 12.3457 1.23457e-05", 10, 6, 1e-5, 1e-8 }, /* %g */
+    { "1.235e+02 -9.877e-01", 4, 4, 1e-3, 1e-4 },      /* %.3e, of which none is small */
+    { "0 1.5 inf nan", 1, 2, 0.1, 0.1 },
+    { "0x1.8p+3 0x1p-20", 0, 0, 0, 0 },
+    { "0.000", 3, 0, 0, 0 },
+    { "1.5e-99999 1.5", 1001, 2, 0.1, 1e-4 },
+    { "0: 1.25\n1: 2.5\n", 2, 3, 1e-2, 1e-2 },
+};
+
+static void tell_how_exact_numbers_are(void **state) {
+    (void)state;
+    scene s = scene_new();
+    for (size_t i = 0; i < ARRAY_LEN(precision_cases); i++) {
+        scene_write(&s, "x.txt", precision_cases[i].text);
+        scene_open(&s, "", NULL);
+        expect_opened(&s, "x.txt");
+        const recorded_precision *p = &must_find(&s, "x")->precision;
+        double one = recording_step(p, -1), small = recording_step(p, 0.001f);
+        if (p->n_decimals != precision_cases[i].n_decimals || p->n_digits != precision_cases[i].n_digits ||
+            fabs(one - precision_cases[i].of_one) > 1e-9 * one ||
+            fabs(small - precision_cases[i].of_a_thousandth) > 1e-9 * small)
+            fail_msg("'%s': %d decimals, %d digits, steps of %g and %g", precision_cases[i].text, p->n_decimals,
+                     p->n_digits, one, small);
+    }
+    scene_free(&s);
+}
+
+static void the_most_exact_number_tells(void **state) {
+    (void)state;
+    scene s = scene_new();
+    scene_write(&s, "x@0.txt", "0.5 1");
+    scene_write(&s, "x@1.txt", "0.125 1.25");
+    scene_open(&s, "", "x@{t}.txt = x@{t}");
+    expect_opened(&s, "x@0.txt");
+    assert_int_equal(must_find(&s, "x")->precision.n_decimals, 3);
+    assert_int_equal(must_find(&s, "x")->precision.n_digits, 3);
+    scene_free(&s);
+}
+
 /* ---- llama-debug */
 
 static const float   logits[] = { 0.5f, -1.25f, INFINITY };
@@ -672,6 +760,9 @@ int main(void) {
         cmocka_unit_test(read_a_folder_of_tokens_only),
         cmocka_unit_test(split_values_of_tokens),
         cmocka_unit_test(split_by_every_size),
+        cmocka_unit_test(rows_of_first_values),
+        cmocka_unit_test(tell_how_exact_numbers_are),
+        cmocka_unit_test(the_most_exact_number_tells),
         cmocka_unit_test(read_logits_alone),
         cmocka_unit_test(read_logits_and_what_is_beside),
         cmocka_unit_test(read_an_activations_gguf),
