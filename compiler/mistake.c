@@ -24,7 +24,7 @@ const mistake mistakes[] = {
       .reading.scale_as_bf16 = true },
     { "scale-subnormal", "subnormal block scales of {weight} are read as zero", WEIGHTS,
       .reading.subnormal_scale_zero = true },
-    { "nibbles-swapped", "of two nibbles of {weight} the high one is taken first", WEIGHTS,
+    { "nibbles-swapped", "the high nibble of a byte of {weight} is taken first", WEIGHTS,
       .reading.nibbles_swapped = true },
     { "nibbles-adjacent", "the nibbles of a byte of {weight} are taken for neighbours", WEIGHTS,
       .reading.nibbles_adjacent = true },
@@ -108,6 +108,7 @@ bool mistake_applies(const mistake *m, const graph *g, const op *o) {
     if (memcmp(&m->reading, &none, sizeof none)) return quant_mistake_applies(o->in[0]->type, &m->reading);
     if (m->no_norm_weight || m->norm_weight_plus_one) return o->in[1] != NULL;
     if (m->other_eps) return m->eps < p->eps || m->eps > p->eps;
+    if ((m->rope_base > 0 || m->other_pairing) && p->rope_dims < 4) return false; /* one pair */
     if (m->rope_base > 0) return m->rope_base < p->rope_base || m->rope_base > p->rope_base;
     if (m->no_rope_factors) return o->n_in > 1 && o->in[1];
     if (m->no_rope_scale) return p->rope_scale < 1 || p->rope_scale > 1;
