@@ -325,11 +325,13 @@ static void put_ops(printer *p, const compare_report *r) {
     table t = measure_table(r);
     end_line(p);
     put_titles(p, &t);
-    bool hidden = hides_untold(r);
+    bool    hidden = hides_untold(r);
+    int32_t before = -1; /* the layer of the last op that was put */
     for (uint32_t i = 0; i < r->n_ops; i++) {
         if (hidden && !r->ops[i].between.n_values) continue;
         int32_t layer = r->ops[i].layer;
-        if (i ? layer != r->ops[i - 1].layer : layer >= 0) put_rule(p, &t, layer);
+        if (layer != before) put_rule(p, &t, layer);
+        before = layer;
         put_op(p, &t, &r->ops[i], r->first >= 0 && i == (uint32_t)r->first);
     }
     style_begin(p, DIM);

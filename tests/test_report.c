@@ -174,6 +174,22 @@ static void tell_different(void **state) {
     free(text);
 }
 
+/* Of a recording of a few activations there are only their lines, below those of their layers. */
+static void tell_a_few(void **state) {
+    (void)state;
+    static const char *const lines[] = { "-- layer 1 ---", "l_out-1 ", "\n  ------", "result_output ", NULL };
+    compare_report r = fixture_same(memory, 3);
+    for (uint32_t i = 0; i < r.n_ops; i++) {
+        const char *name = r.ops[i].name;
+        if (strcmp(name, "l_out-1") && strcmp(name, "result_output")) r.ops[i].between.n_values = 0;
+    }
+    char *text = render(&r, TEXT);
+    has_in_order(text, lines);
+    lacks(text, "layer 0");
+    lacks(text, "l_out-0");
+    free(text);
+}
+
 /* Where the inputs that ops were computed alone from are A's, nothing says that they are B's. */
 static void tell_suspect(void **state) {
     (void)state;
@@ -626,6 +642,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tell_same),
         cmocka_unit_test(tell_different),
+        cmocka_unit_test(tell_a_few),
         cmocka_unit_test(tell_suspect),
         cmocka_unit_test(tell_costs),
         cmocka_unit_test(tell_of_tokens_only),
