@@ -53,7 +53,7 @@ int command_dump(int argc, char **argv) {
     option_command line = { .usage = usage, .tables = tables, .operands = operands, .n_operands = 2 };
     diag           d = { 0 };
     switch (option_parse(&line, argc, argv)) {
-    case OPTION_DONE: return 0;
+    case OPTION_DONE: return option_done();
     case OPTION_WRONG: return 2;
     case OPTION_RUN: break;
     }

@@ -8,7 +8,7 @@
 static int compile(int argc, char **argv) {
     ggufc_compile_options options;
     switch (options_parse(&options, argc, argv)) {
-    case OPTIONS_DONE: return fflush(stdout) ? 1 : 0;
+    case OPTIONS_DONE: return option_done();
     case OPTIONS_WRONG: return 2;
     case OPTIONS_COMPILE: break;
     }
