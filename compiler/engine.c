@@ -62,10 +62,24 @@ ggufc_model engine_describe(engine *e, enum interp_arithmetic arithmetic) {
     return m;
 }
 
+/* A mistake that is made nowhere would pass for one that does no harm. */
+static bool check_mistake(engine *e) {
+    compilation   *c = &e->compilation;
+    const mistake *m = e->options.mistake;
+    int32_t        layer = e->options.layer;
+    for (uint32_t i = 0; m && i < c->graph->n_ops; i++) {
+        const op *o = c->graph->ops[i];
+        if ((layer < 0 || o->layer == layer) && mistake_applies(m, c->graph, o)) return true;
+    }
+    const char *where = layer < 0 ? "" : arena_printf(c->memory, " of layer %d", layer);
+    return !m || diag_error(&c->messages, "%s: the mistake %s applies to no operation%s", c->file->path,
+                            m->name, where);
+}
+
 static bool open_interpreted(engine *e) {
     compilation *c = &e->compilation;
     if (!compilation_run(c) || !compilation_check_heads(c) || !interp_check(c->graph, &c->messages) ||
-        !compilation_read_vocab(c))
+        !check_mistake(e) || !compilation_read_vocab(c))
         return false;
     interp_options options = {
         .arithmetic = e->options.kernels == ENGINE_REFERENCE ? INTERP_REFERENCE : INTERP_FAITHFUL,
