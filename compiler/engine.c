@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *const engine_kernels_names[] = { "compiled", "interpreted", "reference", NULL };
 
@@ -96,6 +97,16 @@ static bool open_interpreted(engine *e) {
 
 /* ---- both */
 
+/* A misspelt word before the colon is told of as what it is. */
+static bool check_name(engine *e) {
+    const char *path = e->options.compile.model;
+    size_t      n = path ? strcspn(path, ":/") : 0;
+    if (!n || path[n] != ':' || access(path, F_OK) == 0) return true;
+    return diag_error(&e->compilation.messages,
+                      "%s: there is no such file, and '%.*s' is none of compiled, interpreted, reference",
+                      path, (int)n, path);
+}
+
 bool engine_open(engine *e, const engine_options *options, const diag *d) {
     *e = (engine){ .options = *options };
     bool compiled = options->kernels == ENGINE_COMPILED;
@@ -103,7 +114,7 @@ bool engine_open(engine *e, const engine_options *options, const diag *d) {
     e->options.compile.stop_after = compiled ? GGUFC_STAGE_TARGET : GGUFC_STAGE_ARCH;
     e->compilation = (compilation){ .options = &e->options.compile, .messages = *d };
     e->compilation.memory = options->memory ? options->memory : arena_new();
-    if (!(compiled ? open_compiled(e) : open_interpreted(e))) return false;
+    if (!check_name(e) || !(compiled ? open_compiled(e) : open_interpreted(e))) return false;
     e->model.embedded = e->compilation.file->data;
     return true;
 }
