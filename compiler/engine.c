@@ -91,6 +91,8 @@ static bool open_interpreted(engine *e) {
     };
     options.n_batch = c->options->batch < options.n_ctx ? c->options->batch : options.n_ctx;
     e->model = engine_describe(e, options.arithmetic);
+    if (options.mistake) /* what it writes says so */
+        e->model.target = arena_printf(c->memory, "%s, mistaken: %s", e->model.target, options.mistake->name);
     interp_model(c->memory, c->graph, &options, &e->model);
     return true;
 }
