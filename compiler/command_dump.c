@@ -63,6 +63,10 @@ int command_dump(int argc, char **argv) {
         fprintf(stderr, "ggufc: error: no model given; %.*s\n", (int)strcspn(usage, "\n"), usage);
         return 2;
     }
+    if (!o.tensor && (o.row >= 0 || o.block >= 0 || o.count >= 0)) {
+        fputs("ggufc: error: --row, --block and --count are about a tensor, and none is named\n", stderr);
+        return 2;
+    }
     bool ok = o.tensor ? dump_tensor(&o, &d, stdout) : dump_list(&o, &d, stdout);
     if (ok && (fflush(stdout) || ferror(stdout))) ok = diag_error(&d, "standard output: %s", strerror(errno));
     return ok ? 0 : 1;
