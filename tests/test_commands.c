@@ -461,7 +461,7 @@ static void traces_by_any_kernels(void **state) {
     recording *r[3];
     arena     *a = arena_new();
     for (int k = 0; k < 3; k++) {
-        char model[128], name[8];
+        char model[128], name[16];
         snprintf(model, sizeof model, "%s" DEMO, kernels[k + 1]);
         snprintf(name, sizeof name, "%d", k);
         make_trace(model, name, NULL, paths[k], sizeof paths[k]);

@@ -428,12 +428,12 @@ static void end_while_writing(char *const *argv, int sig, uint32_t *n_ended) {
 static void interrupts_leave_nothing(void **state) {
     (void)state;
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    static char ids[4 * 500 + 1];
+    static char ids[4 * 500 + 16];
     char *lines[][9] = {
         {compiler, "trace", "reference:" DEMO, "--batch=1", "--tokens", ids, "-o", t.path, NULL},
         {traced_program(), "-t", "1", "--tokens", ids, "--trace", t.path, NULL},
     };
-    for (int i = 0; i < 500; i++) snprintf(ids + 4 * i, 5, "%d,", 100 + i);
+    for (int i = 0; i < 500; i++) sprintf(ids + 4 * i, "%d,", 100 + i); /* 100, … 599 */
     ids[4 * 500 - 1] = 0;
     for (size_t k = 0; k < ARRAY_LEN(lines); k++) {
         uint32_t n_ended = 0;
