@@ -206,5 +206,5 @@ int command_compare(int argc, char **argv) {
     }
     cli_prompt_free(&in);
     arena_free(c.memory);
-    return result == OPTION_DONE ? EXIT_SAME : status;
+    return result == OPTION_DONE ? option_done() : status;
 }

@@ -53,7 +53,7 @@ int command_dump(int argc, char **argv) {
     option_command line = { .usage = usage, .tables = tables, .operands = operands, .n_operands = 2 };
     diag           d = { 0 };
     switch (option_parse(&line, argc, argv)) {
-    case OPTION_DONE: return 0;
+    case OPTION_DONE: return option_done();
     case OPTION_WRONG: return 2;
     case OPTION_RUN: break;
     }
@@ -61,6 +61,10 @@ int command_dump(int argc, char **argv) {
     o.tensor = operands[1];
     if (!o.model) {
         fprintf(stderr, "ggufc: error: no model given; %.*s\n", (int)strcspn(usage, "\n"), usage);
+        return 2;
+    }
+    if (!o.tensor && (o.row >= 0 || o.block >= 0 || o.count >= 0)) {
+        fputs("ggufc: error: --row, --block and --count are about a tensor, and none is named\n", stderr);
         return 2;
     }
     bool ok = o.tensor ? dump_tensor(&o, &d, stdout) : dump_list(&o, &d, stdout);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *const engine_kernels_names[] = { "compiled", "interpreted", "reference", NULL };
 
@@ -62,10 +63,24 @@ ggufc_model engine_describe(engine *e, enum interp_arithmetic arithmetic) {
     return m;
 }
 
+/* A mistake that is made nowhere would pass for one that does no harm. */
+static bool check_mistake(engine *e) {
+    compilation   *c = &e->compilation;
+    const mistake *m = e->options.mistake;
+    int32_t        layer = e->options.layer;
+    for (uint32_t i = 0; m && i < c->graph->n_ops; i++) {
+        const op *o = c->graph->ops[i];
+        if ((layer < 0 || o->layer == layer) && mistake_applies(m, c->graph, o)) return true;
+    }
+    const char *where = layer < 0 ? "" : arena_printf(c->memory, " of layer %d", layer);
+    return !m || diag_error(&c->messages, "%s: the mistake %s applies to no operation%s", c->file->path,
+                            m->name, where);
+}
+
 static bool open_interpreted(engine *e) {
     compilation *c = &e->compilation;
     if (!compilation_run(c) || !compilation_check_heads(c) || !interp_check(c->graph, &c->messages) ||
-        !compilation_read_vocab(c))
+        !check_mistake(e) || !compilation_read_vocab(c))
         return false;
     interp_options options = {
         .arithmetic = e->options.kernels == ENGINE_REFERENCE ? INTERP_REFERENCE : INTERP_FAITHFUL,
@@ -76,11 +91,23 @@ static bool open_interpreted(engine *e) {
     };
     options.n_batch = c->options->batch < options.n_ctx ? c->options->batch : options.n_ctx;
     e->model = engine_describe(e, options.arithmetic);
+    if (options.mistake) /* what it writes says so */
+        e->model.target = arena_printf(c->memory, "%s, mistaken: %s", e->model.target, options.mistake->name);
     interp_model(c->memory, c->graph, &options, &e->model);
     return true;
 }
 
 /* ---- both */
+
+/* A misspelt word before the colon is told of as what it is. */
+static bool check_name(engine *e) {
+    const char *path = e->options.compile.model;
+    size_t      n = path ? strcspn(path, ":/") : 0;
+    if (!n || path[n] != ':' || access(path, F_OK) == 0) return true;
+    return diag_error(&e->compilation.messages,
+                      "%s: there is no such file, and '%.*s' is none of compiled, interpreted, reference",
+                      path, (int)n, path);
+}
 
 bool engine_open(engine *e, const engine_options *options, const diag *d) {
     *e = (engine){ .options = *options };
@@ -89,7 +116,7 @@ bool engine_open(engine *e, const engine_options *options, const diag *d) {
     e->options.compile.stop_after = compiled ? GGUFC_STAGE_TARGET : GGUFC_STAGE_ARCH;
     e->compilation = (compilation){ .options = &e->options.compile, .messages = *d };
     e->compilation.memory = options->memory ? options->memory : arena_new();
-    if (!(compiled ? open_compiled(e) : open_interpreted(e))) return false;
+    if (!check_name(e) || !(compiled ? open_compiled(e) : open_interpreted(e))) return false;
     e->model.embedded = e->compilation.file->data;
     return true;
 }

@@ -85,12 +85,22 @@ static void print_row(const option *o) {
     printf("  %-24s %s\n", flag, o->help);
 }
 
-static void print_help(const option_command *command) {
-    printf("%s\n", command->usage);
-    for (const option_table *t = command->tables; t->rows; t++)
+void option_print_rows(const option_table *tables) {
+    for (const option_table *t = tables; t->rows; t++)
         for (const option *o = t->rows; o->name; o++)
             if (o->help) print_row(o);
+}
+
+static void print_help(const option_command *command) {
+    printf("%s\n", command->usage);
+    option_print_rows(command->tables);
     puts("  --help, --version");
+}
+
+int option_done(void) {
+    if (!fflush(stdout) && !ferror(stdout)) return 0;
+    fprintf(stderr, "ggufc: error: standard output: %s\n", strerror(errno));
+    return 1;
 }
 
 static bool take_option(const option_command *command, char **argv, int *words) {

@@ -37,6 +37,12 @@ enum option_result { OPTION_RUN, OPTION_DONE, OPTION_WRONG };
    standard error said what is wrong. */
 enum option_result option_parse(option_command *command, int argc, char **argv);
 
+/* The exit status after OPTION_DONE: 0, or 1 after it was said that the answer could not be written. */
+int option_done(void);
+
+/* A line of help for each row that has any. */
+void option_print_rows(const option_table *tables);
+
 /* The row for argv[0], which may hold a value, among the tables; NULL where there is none. `table`
    is set to where it was, *words to how many of argv it takes. */
 const option *option_find(const option_table *tables, char **argv, const option_table **table,

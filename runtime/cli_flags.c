@@ -208,14 +208,23 @@ static void print_row(stream *out, const option *row) {
     stream_printf(out, "  %-32s %s\n", names, row->help);
 }
 
+void cli_flags_print_rows(stream *out, const char *const *without) {
+    for (int i = 0; i < OPTION_COUNT; i++) {
+        bool wanted = option_table[i].help != NULL;
+        for (const char *const *name = without; *name; name++)
+            wanted = wanted && !option_has_name(&option_table[i], *name, strlen(*name));
+        if (wanted) print_row(out, &option_table[i]);
+    }
+}
+
 void cli_flags_print_help(stream *out, const char *program) {
+    static const char *const none[] = { NULL };
     stream_printf(out,
                   "usage: %s [options] -p TEXT\n"
                   "Goes on from a text: -p, -f, --tokens, or standard input. What is generated\n"
                   "goes to standard output as it comes, everything else to standard error.\n\n",
                   program);
-    for (int i = 0; i < OPTION_COUNT; i++)
-        if (option_table[i].help) print_row(out, &option_table[i]);
+    cli_flags_print_rows(out, none);
     stream_printf(out, "\nThe weights are looked for beside the executable, then where they were "
                        "when it was\ncompiled. "
                        "Exit status: 0; 1 the input was bad; 2 usage; 130 interrupted.\n");

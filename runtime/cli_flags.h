@@ -35,4 +35,7 @@ int cli_flags_words(char *const *argv);
 
 void cli_flags_print_help(stream *out, const char *program);
 
+/* Its lines of options alone, without those that have a name of `without`, which ends with NULL. */
+void cli_flags_print_rows(stream *out, const char *const *without);
+
 #endif

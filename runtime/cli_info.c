@@ -2,14 +2,22 @@
 #include "cli_info.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <sys/stat.h>
 
 #include "threads.h"
 #include "weights.h"
 
-/* Where the linker put the program's code; absent (0) with linkers that do not say. */
+/* Where the linker put the program and its code; absent (0) with linkers that do not say. */
 extern const char __executable_start[] __attribute__((weak));
 extern const char etext[] __attribute__((weak));
+extern const char _end[] __attribute__((weak));
+
+/* Whether the model was linked into this program, rather than made while it runs. */
+static bool is_linked(const ggufc_model *model) {
+    uintptr_t at = (uintptr_t)model, begin = (uintptr_t)__executable_start, last = (uintptr_t)_end;
+    return !begin || !last || (at >= begin && at < last);
+}
 
 static uint64_t code_bytes(void) {
     uintptr_t begin = (uintptr_t)__executable_start, end = (uintptr_t)etext;
@@ -65,8 +73,10 @@ void cli_info_print(stream *out, const ggufc_model *model, const char *weights_p
                   "context:", model->n_ctx, model->n_ctx_train);
     stream_printf(out, "%-15s %" PRIu32 " tokens\n", "batch:", model->n_batch);
     print_count(out, "threads:", threads_online());
-    print_bytes(out, "code:", code_bytes());
-    print_bytes(out, "executable:", executable_bytes());
+    if (is_linked(model)) {
+        print_bytes(out, "code:", code_bytes());
+        print_bytes(out, "executable:", executable_bytes());
+    }
     print_bytes(out, "arena:", model->arena_bytes);
     print_bytes(out, "kv cache:", model->kv_bytes);
     print_bytes(out, "weights:", model->weight_bytes);
