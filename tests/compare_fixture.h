@@ -127,6 +127,80 @@ static inline void engine_write(const engine_setup *s, const int32_t *tokens, ui
     engine_close(&e);
 }
 
+/* ---- the demo, changed */
+
+static inline gguf_file *variant_open(arena *a, const char *from) {
+    diag       d = { 0 };
+    gguf_file *f = gguf_open(a, &d, from);
+    if (!f) fail_msg("%s was not opened", from);
+    return f;
+}
+
+/* A copy whose metadata says something else: the bytes of a value of fixed size. */
+static inline const char *variant_with_key(const char *from, const char *key, const void *bytes, size_t size,
+                                           const char *to) {
+    arena     *a = arena_new();
+    gguf_file *f = variant_open(a, from);
+    uint8_t   *copy = arena_alloc(a, f->size);
+    uint64_t   at = 0;
+    memcpy(copy, f->data, f->size);
+    for (uint64_t i = 0; i < f->n_kv; i++)
+        if (f->kv[i].key.size == strlen(key) && !memcmp(f->kv[i].key.data, key, strlen(key)))
+            at = f->kv[i].offset + 8 + strlen(key) + 4;
+    if (!at) fail_msg("%s has no key %s", from, key);
+    memcpy(copy + at, bytes, size);
+    to = in_folder(to);
+    write_bytes(to, copy, f->size);
+    gguf_close(f);
+    arena_free(a);
+    return to;
+}
+
+/* A copy with one more tensor, of F32: its description ends the index, its data the file. */
+static inline const char *variant_with_tensor(const char *from, const char *name, const float *values, uint64_t n,
+                                              const char *to) {
+    arena       *a = arena_new();
+    gguf_file   *f = variant_open(a, from);
+    gguf_writer  w = { 0 };
+    uint64_t     n_tensors = f->n_tensors + 1, end = f->index_offset + f->index_bytes;
+    static const uint8_t zeros[WRITER_ALIGNMENT];
+    uint64_t     data_bytes = round_up(f->size - f->data_offset, WRITER_ALIGNMENT);
+    writer_put(&w, f->data, end);
+    memcpy(w.data + 8, &n_tensors, sizeof n_tensors);
+    writer_put_string(&w, name);
+    writer_put_u32(&w, 1);
+    writer_put_u64(&w, n);
+    writer_put_u32(&w, QUANT_F32);
+    writer_put_u64(&w, data_bytes);
+    writer_put(&w, zeros, round_up(w.size, WRITER_ALIGNMENT) - w.size);
+    writer_put(&w, f->data + f->data_offset, f->size - f->data_offset);
+    writer_put(&w, zeros, data_bytes - (f->size - f->data_offset));
+    writer_put(&w, values, n * sizeof *values);
+    to = in_folder(to);
+    write_bytes(to, w.data, w.size);
+    writer_free(&w);
+    gguf_close(f);
+    arena_free(a);
+    return to;
+}
+
+/* A copy with other bytes at a place of a tensor's data. */
+static inline const char *variant_with_bytes(const char *from, const char *tensor, uint64_t at, const void *bytes,
+                                             size_t size, const char *to) {
+    arena     *a = arena_new();
+    gguf_file *f = variant_open(a, from);
+    uint8_t   *copy = arena_alloc(a, f->size);
+    const gguf_tensor *t = gguf_find_tensor(f, tensor);
+    assert_non_null(t);
+    memcpy(copy, f->data, f->size);
+    memcpy(copy + t->offset + at, bytes, size);
+    to = in_folder(to);
+    write_bytes(to, copy, f->size);
+    gguf_close(f);
+    arena_free(a);
+    return to;
+}
+
 /* ---- comparing */
 
 typedef struct compared {
@@ -176,6 +250,10 @@ static inline compared compared_pair(const char *a, const char *b) {
 static inline void compared_free(compared *c) {
     arena_free(c->memory);
     c->memory = NULL;
+}
+
+static inline bool has(const char *text, const char *part) {
+    return text && strstr(text, part);
 }
 
 static inline const char *or_none(const char *text) {

@@ -1,11 +1,9 @@
 /* Comparisons: engines that are broken in one way each are found out, at the right operation and by
  * the right mistake; right ones are not accused.
  *
- * Broken engines are the interpreter with a mistake (mistake.h) and, so that not only our own
- * arithmetic judges itself, reference_graph.h. What needs ../shared is skipped without it. */
+ * Broken engines are here the interpreter with a mistake (mistake.h); test_compare_dumps.c has one that
+ * shares nothing with it. What needs ../shared is skipped without it. */
 #include "compare_fixture.h"
-
-#include "reference_graph.h"
 
 /* ---- broken engines */
 
@@ -89,185 +87,217 @@ static void broken_engines_are_found(void **state) {
     }
 }
 
-/* ---- the story: an engine of somebody else's reads a matrix transposed */
+/* ---- mistakes that the demo cannot make, and that hide */
 
-typedef struct dump {
-    const char *ops;       /* which are written: "*" */
-    const char *format;    /* of a number; NULL: an activations GGUF */
-    uint32_t    n_values;  /* the first of a token; 0: all */
-    bool        last_only; /* the last token alone */
-    bool        by_layer;  /* layer_3.txt, not l_out-3.txt */
-    bool        by_call;   /* hidden_state_call_2.txt: token 2's result_norm */
-} dump;
+static const float factors[] = { 1, 1, 1.5f, 2, 2.5f, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8, 8 };
 
-typedef struct foreign_engine {
-    engine    e;
-    reference r;
-} foreign_engine;
-
-static void foreign_begin(foreign_engine *f, const char *transposed, bool plain) {
-    engine_setup s = { .model = DEMO, .kernels = ENGINE_INTERPRETED, .layer = -1 };
-    engine_begin(&f->e, &s, STORY);
-    f->r = (reference){ .memory = arena_new(), .g = f->e.compilation.graph, .tokens = story, .n_tokens = STORY,
-                        .plain = plain, .transposed = transposed };
-    reference_run(&f->r);
+static void ignored_factors_are_found(void **state) {
+    (void)state;
+    const broken b = { "rope-factors", "Qcur-%d.rope",
+                       "the rope frequency factors (rope_freqs.weight) are ignored",
+                       variant_with_tensor(DEMO, "rope_freqs.weight", factors, ARRAY_LEN(factors), "factors.gguf") };
+    find_broken(&b, 0, ENGINE_REFERENCE, false, false);
+    find_broken(&b, 2, ENGINE_INTERPRETED, true, false);
+    find_broken(&b, -1, ENGINE_INTERPRETED, false, false);
 }
 
-static void foreign_end(foreign_engine *f) {
-    arena_free(f->r.memory);
-    engine_close(&f->e);
-}
-
-static void write_rows(const foreign_engine *f, const dump *d, const value *v, uint32_t first, uint32_t last,
-                       const char *path) {
-    FILE    *file = fopen(path, "w");
-    uint64_t n = d->n_values ? d->n_values : value_count(v);
-    assert_non_null(file);
-    for (uint32_t t = first; t < last; t++)
-        for (uint64_t i = 0; i < n; i++) {
-            fprintf(file, d->format, (double)(float)reference_row(&f->r, v, t)[i]);
-            fputc(i + 1 < n ? ' ' : '\n', file);
-        }
-    assert_int_equal(fclose(file), 0);
-}
-
-/* Of a value: a file of all tokens, of the last, or one for each. */
-static void write_value(const foreign_engine *f, const dump *d, const op *o, const char *to) {
-    const char *name = o->out->name;
-    arena      *a = f->r.memory;
-    if (d->by_layer) name = arena_printf(a, "layer_%d", o->layer);
-    for (uint32_t t = 0; d->by_call && t < STORY; t++)
-        write_rows(f, d, o->out, t, t + 1, arena_printf(a, "%s/hidden_state_call_%u.txt", to, t));
-    if (!d->by_call)
-        write_rows(f, d, o->out, d->last_only ? STORY - 1 : 0, STORY, arena_printf(a, "%s/%s.txt", to, name));
-}
-
-static void write_tokens(const char *path, const int32_t *tokens, uint32_t n) {
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    for (uint32_t i = 0; i < n; i++) fprintf(file, "%d\n", tokens[i]);
-    assert_int_equal(fclose(file), 0);
-}
-
-static const char *write_texts(const foreign_engine *f, const dump *d) {
-    const char *to = new_folder("dumps");
-    const graph *g = f->r.g;
-    for (uint32_t i = 0; i < g->n_ops; i++)
-        if (!fnmatch(d->ops, g->ops[i]->out->name, 0)) write_value(f, d, g->ops[i], to);
-    write_tokens(arena_printf(f->r.memory, "%s/tokens.txt", to), story, STORY);
-    return to;
-}
-
-static const char *write_gguf(const foreign_engine *f, const dump *d) {
-    const char  *to = in_folder("foreign.gguf");
-    const graph *g = f->r.g;
-    gguf_writer  w;
-    writer_begin(&w);
-    writer_kv_string(&w, "general.type", "activations");
-    writer_kv_array(&w, "activations.tokens", GGUF_I32, story, STORY, sizeof *story);
-    for (uint32_t i = 0; i < g->n_ops; i++)
-        if (!fnmatch(d->ops, g->ops[i]->out->name, 0))
-            writer_tensor(&w, g->ops[i]->out->name, 2, (uint64_t[]){ value_count(g->ops[i]->out), STORY }, QUANT_F32);
-    float *at = (float *)(void *)writer_finish(&w);
-    for (uint32_t i = 0; i < g->n_ops; i++) {
-        uint64_t n = value_count(g->ops[i]->out) * STORY;
-        if (fnmatch(d->ops, g->ops[i]->out->name, 0)) continue;
-        for (uint64_t k = 0; k < n; k++) at[k] = (float)f->r.values[g->ops[i]->out->id][k];
-        at += round_up(n * sizeof *at, WRITER_ALIGNMENT) / sizeof *at;
+/* A matrix whose scales are all subnormal: read as zero, it is gone. */
+static void lost_scales_are_found(void **state) {
+    (void)state;
+    enum { BLOCK = 34, SCALE = 0x0233 };
+    arena     *a = arena_new();
+    gguf_file *f = variant_open(a, DEMO);
+    const gguf_tensor *t = gguf_find_tensor(f, "blk.1.attn_k.weight");
+    uint8_t   *blocks = arena_alloc(a, t->bytes);
+    memcpy(blocks, f->data + t->offset, t->bytes);
+    for (uint64_t i = 0; i < t->bytes; i += BLOCK) {
+        blocks[i] = SCALE & 255;
+        blocks[i + 1] = SCALE >> 8;
     }
-    write_bytes(to, w.data, w.size);
-    writer_free(&w);
-    return to;
+    const broken b = { "scale-subnormal", "Kcur-%d", "subnormal block scales of attn_k.weight are read as zero",
+                       variant_with_bytes(DEMO, "blk.1.attn_k.weight", 0, blocks, t->bytes, "subnormal.gguf") };
+    find_broken(&b, 1, ENGINE_REFERENCE, false, false);
+    find_broken(&b, 1, ENGINE_INTERPRETED, true, false);
+    gguf_close(f);
+    arena_free(a);
 }
 
-static const char *write_dump(const foreign_engine *f, const dump *d) {
-    return d->format ? write_texts(f, d) : write_gguf(f, d);
+/* Another eps in the last layer is far less than what quantized activations have changed before it. */
+static void an_error_below_the_noise_is_found(void **state) {
+    (void)state;
+    static const struct {
+        enum engine_kernels kernels;
+        const char *right;
+    } rows[] = {
+        { ENGINE_REFERENCE, "interpreted:" DEMO }, { ENGINE_INTERPRETED, "reference:" DEMO },
+        { ENGINE_REFERENCE, DEMO },
+    };
+    const char *acts = in_folder("broken.gguf");
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        engine_setup e = { .model = DEMO, .kernels = rows[i].kernels, .mistake = "eps-1e-6", .layer = 3 };
+        engine_write(&e, story, STORY, acts);
+        compared c = compared_pair(rows[i].right, acts);
+        assert_int_equal(c.outcome, COMPARE_DIFFERENT);
+        assert_string_equal(compared_first(&c), "attn_norm-3");
+        assert_false(c.r.ops[c.r.first].beyond);
+        assert_true(c.r.ops[c.r.first].alone_beyond);
+        assert_true(has(c.r.verdict, "attn_norm-3: matches when eps is 1e-06 instead of 1e-05 (so it does by "));
+        assert_true(has(c.r.sentence, "The first wrong op is attn_norm-3, although A and B agree within tolerance there"));
+        assert_true(has(c.r.origin, "Computed from B's own inputs it is wrong ("));
+        compared_free(&c);
+    }
 }
 
-#define EXACT "%.9g"
+/* A model that says another base than its twin: the same weights, so that one of them is wrong. */
+static void other_metadata_is_an_error(void **state) {
+    (void)state;
+    float       base = 5e5f;
+    const char *other = variant_with_key(DEMO, "llama.rope.freq_base", &base, sizeof base, "base.gguf");
+    compare_options o = compared_options("interpreted:" DEMO, other);
+    o.tokens = story;
+    o.n_tokens = STORY;
+    compared c = compared_run(&o);
+    assert_found(&c, "Qcur-0.rope", "the rope base is 500000 instead of 10000");
+    assert_false(c.r.cost);
+    compared_free(&c);
+}
 
-static const struct {
-    const char *transposed;
-    bool        plain;
-    dump        dump;
-    const char *name, *what;
-} stories[] = {
-    /* every activation */
-    { "Qcur-*", false, { .ops = "*" }, "Qcur-0", "attn_q.weight is read transposed" },
-    { "Qcur-*", true, { .ops = "*" }, "Qcur-0", "attn_q.weight is read transposed" },
-    { "Qcur-*", false, { .ops = "*", .format = EXACT }, "Qcur-0", "attn_q.weight is read transposed" },
-    { "[QKV]cur-*", true, { .ops = "*", .format = "%f" }, "Qcur-0", "attn_q.weight is read transposed" },
-    { "Qcur-*", true, { .ops = "*", .format = "%g" }, "Qcur-0", "attn_q.weight is read transposed" },
-    { "Qcur-*", false, { .ops = "*", .format = "%.4f" }, "Qcur-0", "attn_q.weight is read transposed" },
-    { "Qcur-*", false, { .ops = "*", .format = "%.3e" }, "Qcur-0", "attn_q.weight is read transposed" },
-    { "attn_out-*", true, { .ops = "*" }, "attn_out-0", "attn_output.weight is read transposed" },
-    { "ffn_out-2", true, { .ops = "*", .format = EXACT }, "ffn_out-2", "ffn_down.weight is read transposed" },
-    { "result_output", false, { .ops = "*" }, "result_output", "token_embd.weight is read transposed" },
-    { "*", false, { .ops = "*" }, "Qcur-0", "attn_q.weight is read transposed" },
-    /* the last token, or the first values, of every activation */
-    { "*", false, { .ops = "*", .format = EXACT, .last_only = true }, "Qcur-0", "attn_q.weight is read transposed" },
-    { "Qcur-2", true, { .ops = "*", .format = EXACT, .last_only = true }, "Qcur-2",
-      "attn_q.weight is read transposed" },
-    { "Qcur-*", false, { .ops = "*", .format = EXACT, .n_values = 20 }, "Qcur-0",
-      "attn_q.weight is read transposed" },
-    /* layers' outputs */
-    { "Qcur-*", false, { .ops = "l_out-*", .format = EXACT, .by_layer = true }, "l_out-0",
-      "in Qcur-0, attn_q.weight is read transposed" },
-    { "Vcur-2", true, { .ops = "l_out-*", .format = "%f", .by_layer = true }, "l_out-2",
-      "in Vcur-2, attn_v.weight is read transposed" },
-    { "*", true, { .ops = "l_out-*", .format = EXACT, .by_layer = true }, "l_out-0",
-      "in Qcur-0, Vcur-0, Kcur-0 and 4 more, every weight is read transposed" },
-    { "[QKV]cur-*", false, { .ops = "l_out-*", .format = EXACT, .by_layer = true }, "l_out-0",
-      "in Qcur-0, Vcur-0 and Kcur-0, every weight is read transposed" },
-    { "Qcur-*", true, { .ops = "l_out-*", .format = EXACT, .by_layer = true, .n_values = 20 }, "l_out-0",
-      "in Qcur-0, attn_q.weight is read transposed" },
-    { "Kcur-3", false, { .ops = "l_out-*", .format = "%g", .by_layer = true, .n_values = 20 }, "l_out-3",
-      "in Kcur-3, attn_k.weight is read transposed" },
-    { "ffn_up-3", false, { .ops = "l_out-*", .format = "%.6f", .by_layer = true, .last_only = true }, "l_out-3",
-      "in ffn_up-3, ffn_up.weight is read transposed" },
-    /* the end alone */
-    { "[QKV]cur-*", true, { .ops = "result_norm", .format = EXACT, .by_call = true }, "result_norm",
-      "in Qcur-0, Vcur-0, Kcur-0 and 9 more, every weight is read transposed" },
-    { "Qcur-*", false, { .ops = "result_norm", .format = "%f", .by_call = true, .n_values = 20 }, "result_norm",
-      "in Qcur-0 and 3 more of its name, attn_q.weight is read transposed" },
-    { "[QKV]cur-*", false, { .ops = "result_output", .format = EXACT, .last_only = true }, "result_output",
-      "in Qcur-0, Vcur-0, Kcur-0 and 9 more, every weight is read transposed" },
+/* ---- engines that are right */
+
+#define MODELS SHARED "demo-model/storyteller-%s.gguf"
+#define GOLDEN SHARED "golden/storyteller-%s.gguf"
+
+static const char *const compiled_types[] = { "q8_0", "f16", "bf16", "f32" };
+
+static const char *const other_types[] = {
+    "iq1_m", "iq1_s", "iq2_s", "iq2_xs", "iq2_xxs", "iq3_s", "iq3_xxs", "iq4_nl", "iq4_xs", "mxfp4", "nvfp4",
+    "q1_0", "q2_0", "q2_k", "q3_k_m", "q4_0", "q4_1", "q4_k_m", "q5_0", "q5_1", "q5_k_m", "q6_k", "tq1_0", "tq2_0",
 };
 
-static void transposition_is_found(void **state) {
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(stories); i++) {
-        foreign_engine f;
-        foreign_begin(&f, stories[i].transposed, stories[i].plain);
-        const char *dumps = write_dump(&f, &stories[i].dump);
-        compared    c = compared_pair("interpreted:" DEMO, dumps);
-        assert_found(&c, stories[i].name, stories[i].what);
-        compared_free(&c);
-        foreign_end(&f);
-    }
+static const char *const layer_ops[] = {
+    "attn_norm-%d", "Qcur-%d", "Qcur-%d.rope", "Vcur-%d", "Kcur-%d", "Kcur-%d.rope", "kqv_out-%d", "attn_out-%d",
+    "ffn_inp-%d", "ffn_norm-%d", "ffn_gate-%d", "ffn_up-%d", "ffn_swiglu-%d", "ffn_out-%d", "l_out-%d",
+};
+
+static void assert_op(const compared *c, uint32_t at, const char *name, int32_t layer) {
+    const compare_op *o = &c->r.ops[at];
+    assert_string_equal(o->name, with_layer(c->memory, name, layer));
+    assert_int_equal(o->layer, layer);
+    if (!o->between.n_values || o->between.n_tokens != c->r.n_tokens || !o->alone.n_values)
+        fail_msg("%s is not compared for all tokens", o->name);
+    if (!(o->between.nmse <= o->tolerance && o->between.worst <= o->worst_tolerance && o->tolerance < 1))
+        fail_msg("%s: NMSE %g, tolerance %g", o->name, o->between.nmse, o->tolerance);
 }
 
-/* The same dumps of an engine that is right. */
-static void right_dumps_are_not_accused(void **state) {
+/* All ops that the issue lists, in order, each of them compared. */
+static void assert_whole_list(const compared *c) {
+    uint32_t n = 0;
+    assert_op(c, n++, "embd", -1);
+    for (int32_t l = 0; l < 4; l++)
+        for (size_t i = 0; i < ARRAY_LEN(layer_ops); i++) assert_op(c, n++, layer_ops[i], l);
+    assert_op(c, n++, "result_norm", -1);
+    assert_op(c, n++, "result_output", -1);
+    assert_int_equal(c->r.n_ops, n);
+    assert_int_equal(c->r.logits.n_tokens, c->r.n_tokens);
+}
+
+static void compare_with_golden(arena *a, const char *kernels, const char *model, const char *golden, bool swap) {
+    const char *side = arena_printf(a, "%s%s", kernels, model);
+    compared    c = compared_pair(swap ? golden : side, swap ? side : golden);
+    assert_same_engines(&c);
+    assert_whole_list(&c);
+    assert_int_equal(c.r.n_tokens, STORY);
+    assert_memory_equal(c.r.tokens, story, sizeof story);
+    assert_string_equal(c.r.suspect, swap ? "A" : "B");
+    compared_free(&c);
+}
+
+static void golden_is_the_same(void **state) {
     (void)state;
-    for (int plain = 0; plain < 2; plain++) {
-        foreign_engine f;
-        foreign_begin(&f, NULL, plain);
-        for (size_t i = 0; i < ARRAY_LEN(stories); i++) {
-            if (stories[i].plain != plain) continue;
-            compared c = compared_pair(write_dump(&f, &stories[i].dump), i % 3 ? "reference:" DEMO : "interpreted:" DEMO);
-            assert_same_engines(&c);
-            compared_free(&c);
-        }
-        foreign_end(&f);
+    static const char *const kernels[] = { "compiled:", "interpreted:", "reference:" };
+    arena *a = arena_new();
+    if (!exists(SHARED "golden")) skip();
+    for (size_t i = 0; i < ARRAY_LEN(compiled_types); i++)
+        for (size_t k = 0; k < ARRAY_LEN(kernels); k++)
+            for (int swap = 0; swap < 2; swap++)
+                compare_with_golden(a, kernels[k], arena_printf(a, MODELS, compiled_types[i]),
+                                    arena_printf(a, GOLDEN, compiled_types[i]), swap);
+    compare_with_golden(a, "", DEMO, SHARED "golden/storyteller-q8_0.f16-kv.gguf", false);
+    arena_free(a);
+}
+
+/* False where the type cannot be read. */
+static bool compare_other_type(arena *a, const char *type) {
+    const char *model = arena_printf(a, MODELS, type);
+    const char *faithful = arena_printf(a, "interpreted:%s", model), *exact = arena_printf(a, "reference:%s", model);
+    compare_options o = compared_options(faithful, exact);
+    o.tokens = story;
+    o.n_tokens = STORY;
+    compared c = compared_run(&o);
+    bool     unread = c.outcome == COMPARE_FAILED && has(c.said, "cannot be read yet");
+    if (!unread) assert_same_engines(&c);
+    compared_free(&c);
+    if (unread) return false;
+    compare_with_golden(a, "interpreted:", model, arena_printf(a, GOLDEN, type), false);
+    compare_with_golden(a, "reference:", model, arena_printf(a, GOLDEN, type), true);
+    return true;
+}
+
+/* Compiled where it compiles, else it is said how it can be compared. */
+static void compare_compiled(arena *a, const char *type) {
+    const char *model = arena_printf(a, MODELS, type);
+    compared    c = compared_pair(model, arena_printf(a, GOLDEN, type));
+    if (c.outcome == COMPARE_FAILED && !has(c.said, "cannot be compiled") && !has(c.said, "cannot be read yet"))
+        fail_msg("%s: %s", type, c.said);
+    if (c.outcome == COMPARE_FAILED && has(c.said, "cannot be compiled")) assert_true(has(c.said, "interpreted:"));
+    if (c.outcome != COMPARE_FAILED) assert_same_engines(&c);
+    compared_free(&c);
+}
+
+static void all_types_are_the_same(void **state) {
+    (void)state;
+    arena   *a = arena_new();
+    uint32_t n = 0;
+    if (!exists(SHARED "golden")) skip();
+    for (size_t i = 0; i < ARRAY_LEN(other_types); i++) {
+        n += compare_other_type(a, other_types[i]);
+        compare_compiled(a, other_types[i]);
+    }
+    assert_true(n >= 17);
+    arena_free(a);
+}
+
+/* Every pair of kernels, on the model that is in the project. */
+static void kernels_are_the_same(void **state) {
+    (void)state;
+    static const char *const sides[][2] = {
+        { DEMO, "interpreted:" DEMO }, { "interpreted:" DEMO, "compiled:" DEMO }, { DEMO, "reference:" DEMO },
+        { "reference:" DEMO, "interpreted:" DEMO }, { "interpreted:" DEMO, "interpreted:" DEMO }, { DEMO, DEMO },
+    };
+    static const char *const suspects[] = { "A", "B", "A", "B", "B", "B" };
+    for (size_t i = 0; i < ARRAY_LEN(sides); i++) {
+        compare_options o = compared_options(sides[i][0], sides[i][1]);
+        o.text = "Once upon a time,";
+        o.text_size = strlen(o.text);
+        compared c = compared_run(&o);
+        assert_same_engines(&c);
+        assert_whole_list(&c);
+        assert_string_equal(c.r.suspect, suspects[i]);
+        assert_string_equal(c.r.text, o.text);
+        compared_free(&c);
     }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(broken_engines_are_found),
-        cmocka_unit_test(transposition_is_found),
-        cmocka_unit_test(right_dumps_are_not_accused),
+        cmocka_unit_test(ignored_factors_are_found),
+        cmocka_unit_test(lost_scales_are_found),
+        cmocka_unit_test(an_error_below_the_noise_is_found),
+        cmocka_unit_test(other_metadata_is_an_error),
+        cmocka_unit_test(golden_is_the_same),
+        cmocka_unit_test(all_types_are_the_same),
+        cmocka_unit_test(kernels_are_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
