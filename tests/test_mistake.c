@@ -366,6 +366,7 @@ static void in_one_layer_or_op(void **state) {
         bench_open(&b, chosen[i], INTERP_FAITHFUL);
         for (const mistake *m = mistakes; m->name; m++) {
             const op *only = last_that_applies(b.x.graph, m);
+            check_place(&b, m, 0, NULL);
             check_place(&b, m, 1, NULL);
             check_place(&b, m, 7, NULL); /* no such layer */
             if (only) check_place(&b, m, -1, only);
