@@ -90,10 +90,10 @@ $(OUT)/obj/compiler/%.o: compiler/%.c Makefile
 	$(Q)$(CC) $(ALL_CFLAGS) -Iruntime $(LLVM_CPPFLAGS) -DGGUFC_VERSION='"$(VERSION)"' -c -o $@ $<
 
 # What interprets a model is measured against what is compiled: it gets the flags that such code is
-# given, and this machine's instructions. KERNEL_CFLAGS=-O3 makes a ggufc that runs on any.
-KERNEL_CFLAGS ?= $(if $(SANITIZE),,-O3 $(native) -ffp-contract=fast)
-native        := $(shell $(CC) -march=native -E -xc /dev/null >/dev/null 2>&1 && echo -march=native)
-$(OUT)/obj/compiler/interp_%.o $(OUT)/obj/compiler/quant_read.o: PLAIN_CFLAGS += $(KERNEL_CFLAGS)
+# given, and this machine's instructions (NATIVE= for a ggufc that runs on others).
+NATIVE ?= $(shell $(CC) -march=native -E -xc /dev/null >/dev/null 2>&1 && echo -march=native)
+fast    = $(if $(SANITIZE),,-O3 $(NATIVE) -ffp-contract=fast)
+$(OUT)/obj/compiler/interp_%.o $(OUT)/obj/compiler/quant_read.o: PLAIN_CFLAGS += $(fast)
 
 # The runtime ends up in every executable: sections let the linker drop what one does not use.
 $(OUT)/obj/runtime/%.o: runtime/%.c Makefile
@@ -253,7 +253,6 @@ lint-now: $(OUT)/gen/arch_builtin.c
 #:
 #: LLVM_VERSION=N  another LLVM than 19         CC=…, CFLAGS=…, OPT="-O2 -g"   how C is compiled
 #: OUT=FOLDER      build elsewhere than in out/ WERROR=                        let warnings pass
-#: KERNEL_CFLAGS=… how the interpreter's loops are compiled (-O3 for this machine)
 #: V=1             show the commands            -jN                            N jobs at a time
 #: NATIVE=         interpret with any machine's instructions, not only this one's
 help:
