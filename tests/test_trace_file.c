@@ -84,7 +84,7 @@ static void check_file(const recording *r, const char *const *names, uint32_t n_
     assert_string_equal(r->kind, "activations GGUF");
     assert_int_equal(r->n_tokens, N);
     assert_memory_equal(r->tokens, t.tokens, sizeof t.tokens);
-    assert_string_equal(r->model, compilation_base_name(t.e.model.path));
+    assert_string_equal(r->model, base_name(t.e.model.path));
     assert_non_null(strstr(r->producer, t.e.model.compiler));
     assert_non_null(strstr(r->producer, t.e.model.target));
     for (uint32_t i = 0; i < g->n_ops; i++) {
