@@ -8,8 +8,9 @@
 #include <string.h>
 
 #define DEFAULT_SLACK 8
-#define MEMORY        ((uint64_t)512 << 20) /* for the activations of a batch, on all sides */
-#define COPIES        14 /* at most seven sides, each with an arena and what is kept of it */
+/* For the activations of a batch, on all sides; or half the file, where that is more. */
+#define LEAST_MEMORY ((uint64_t)512 << 20)
+#define COPIES       2 /* of a side's: its arena, and what is kept of it */
 
 void compare_defaults(compare_options *o) {
     *o = (compare_options){ .slack = DEFAULT_SLACK };
@@ -78,7 +79,10 @@ static bool choose_base(comparison *c) {
 static void choose_batch(comparison *c) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < c->g->n_ops; i++) bytes += value_count(c->g->ops[i]->out) * sizeof(float);
-    uint64_t most = MEMORY / (bytes * COPIES);
+    uint64_t memory = c->base->compilation.file->size / 2, sides = 5; /* two judges, at most three forced */
+    if (memory < LEAST_MEMORY) memory = LEAST_MEMORY;
+    for (int i = 0; i < 2; i++) sides += !c->in[i].recording;
+    uint64_t most = memory / (bytes * COPIES * sides);
     if (most > c->options->compile.batch) most = c->options->compile.batch;
     if (most < 1) most = 1;
     c->n_batch = c->n_tokens < most ? c->n_tokens : (uint32_t)most;
@@ -152,6 +156,12 @@ typedef struct pass {
 
 side *compare_suspect(comparison *c) {
     return &c->sides[*c->report->suspect == 'B'];
+}
+
+bool compare_open_filler(comparison *c, arena *a, side *s) {
+    ggufc_model model = new_model(c, c->base, INTERP_FAITHFUL);
+    s->name = model.target;
+    return side_open_forced(s, a, c->d, c->g, &model, c->options->n_threads, compare_suspect(c));
 }
 
 static bool open_forced(pass *p, int i) {

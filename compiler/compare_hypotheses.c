@@ -36,11 +36,68 @@ typedef struct hypotheses {
     side           *suspect;
     uint32_t        target; /* the op that is wrong */
     compare_segment segment;
+    side            given;  /* a recording of the segment's inputs, and of what the suspect has of the target */
     uint32_t        n_tokens; /* of the beginning */
     double         *errors;   /* by token: NMSE where no mistake is made */
     trial          *trials;
     uint32_t        n_trials, n_left_out;
 } hypotheses;
+
+/* ---- what is given: gathered once, so that a trial evaluates the segment and nothing else */
+
+static recorded_value *add_value(hypotheses *h, recording *r, uint32_t at) {
+    recorded_value *v = &r->values[r->n_values++];
+    *v = (recorded_value){ .name = h->c->g->ops[at]->out->name, .source = h->suspect->name };
+    v->columns = ARENA_ARRAY(h->c->memory, recorded_column, h->c->n_tokens);
+    return v;
+}
+
+static void add_column(hypotheses *h, recorded_value *v, uint32_t token, const float *row, uint64_t n) {
+    float *copy = ARENA_ARRAY(h->c->memory, float, n);
+    memcpy(copy, row, n * sizeof *row);
+    v->n = n;
+    v->columns[v->n_columns++] = (recorded_column){ token, copy };
+}
+
+static bool is_gathered(const hypotheses *h, uint32_t at) {
+    return at == h->target || h->segment.roles[at] == INTERP_GIVEN;
+}
+
+/* Rows of tokens first … first + n - 1: the suspect's, or, of the segment's inputs, the filler's. */
+static void gather_batch(hypotheses *h, recording *r, const side *filler, uint32_t first, uint32_t n) {
+    recorded_value *v = r->values;
+    for (uint32_t at = 0; at <= h->target; at++) {
+        if (!is_gathered(h, at)) continue;
+        for (uint32_t t = first; t < first + n; t++) {
+            uint64_t     count;
+            bool         fill = at != h->target && !side_full_row(h->suspect, at, t);
+            const float *row = side_row(fill ? filler : h->suspect, at, t, &count);
+            if (row) add_column(h, v, t, row, count);
+        }
+        v++;
+    }
+}
+
+static bool gather(hypotheses *h) {
+    comparison *c = h->c;
+    arena      *scratch = arena_new();
+    side        filler = { .name = NULL };
+    recording  *r = ARENA_NEW(c->memory, recording);
+    r->values = ARENA_ARRAY(c->memory, recorded_value, h->target + 1);
+    for (uint32_t at = 0; at <= h->target; at++)
+        if (is_gathered(h, at)) add_value(h, r, at);
+    bool ok = compare_open_filler(c, scratch, &filler);
+    for (uint32_t first = 0; ok && first < c->n_tokens; first += c->n_batch) {
+        uint32_t n = c->n_tokens - first < c->n_batch ? c->n_tokens - first : c->n_batch;
+        ok = side_evaluate(h->suspect, c->d, c->tokens, first, n) &&
+             side_evaluate(&filler, c->d, c->tokens, first, n);
+        if (ok) gather_batch(h, r, &filler, first, n);
+    }
+    side_close(&filler);
+    arena_free(scratch);
+    h->given.name = h->suspect->name;
+    return ok && side_open_recording(&h->given, c->memory, c->d, c->g, r, c->n_tokens);
+}
 
 /* ---- one trial */
 
@@ -51,8 +108,7 @@ static bool is_cut_off(const mistake *m, uint32_t token, uint32_t last, uint32_t
 
 static bool evaluate_batch(hypotheses *h, const mistake *m, side *s, uint32_t first, uint32_t n, measure *sum) {
     comparison *c = h->c;
-    if (!side_evaluate(h->suspect, c->d, c->tokens, first, n) || !side_evaluate(s, c->d, c->tokens, first, n))
-        return false;
+    if (!side_evaluate(s, c->d, c->tokens, first, n)) return false;
     for (uint32_t t = first; t < first + n; t++) {
         uint64_t     count;
         const float *row = side_row(h->suspect, h->target, t, &count);
@@ -76,7 +132,7 @@ static bool evaluate(hypotheses *h, const trial *t, enum interp_arithmetic arith
         .mistake = t->mistake, .where = t->where, .roles = h->segment.roles,
     };
     interp_model(scratch, c->g, &options, &model);
-    bool ok = side_open_forced(&s, scratch, c->d, c->g, &model, c->options->n_threads, h->suspect);
+    bool ok = side_open_forced(&s, scratch, c->d, c->g, &model, c->options->n_threads, &h->given);
     for (uint32_t first = 0; ok && first < n_tokens; first += c->n_batch) {
         uint32_t n = n_tokens - first < c->n_batch ? n_tokens - first : c->n_batch;
         ok = evaluate_batch(h, t->mistake, &s, first, n, &sum);
@@ -300,11 +356,12 @@ static void tell(hypotheses *h) {
 }
 
 bool compare_try_hypotheses(comparison *c, uint32_t at) {
-    hypotheses h = { .c = c, .suspect = compare_suspect(c), .target = at, .segment = compare_find_segment(c, at) };
+    hypotheses h = { .c = c, .suspect = compare_suspect(c), .target = at,
+                     .segment = compare_find_filled_segment(c, at) };
     bool      *computed = ARENA_ARRAY(c->memory, bool, c->g->n_ops);
     h.trials = ARENA_ARRAY(c->memory, trial, MAX_TRIALS);
     for (uint32_t i = 0; i < c->g->n_ops; i++) computed[i] = h.segment.roles[i] == INTERP_COMPUTED;
-    if (!find_beginning(&h) || !try_all(&h, h.segment.suspicious)) return false;
+    if (!gather(&h) || !find_beginning(&h) || !try_all(&h, h.segment.suspicious)) return false;
     if (!any_matches(&h) && h.segment.n_suspicious < h.segment.n_computed && !try_all(&h, computed)) return false;
     tell(&h);
     return true;

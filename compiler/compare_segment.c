@@ -11,6 +11,7 @@ typedef struct walk {
     comparison *c;
     const side *suspect;
     uint32_t    at;
+    bool        filled;
     enum need  *needs;
     bool       *reached; /* by op: not behind one that was compared and is right */
     compare_segment *segment;
@@ -58,18 +59,25 @@ static void mark_inputs(walk *w, uint32_t i) {
     }
 }
 
-compare_segment compare_find_segment(comparison *c, uint32_t at) {
+static bool is_had_of_some(const comparison *c, const side *suspect, uint32_t i) {
+    for (uint32_t t = 0; t < c->n_tokens; t++)
+        if (side_has(suspect, i, t)) return true;
+    return false;
+}
+
+static compare_segment find_segment(comparison *c, uint32_t at, bool filled) {
     uint32_t        n = c->g->n_ops;
     compare_segment s = { ARENA_ARRAY(c->memory, enum interp_role, n), ARENA_ARRAY(c->memory, bool, n),
                           0, 0, 0, NULL };
-    walk w = { c, compare_suspect(c), at, ARENA_ARRAY(c->memory, enum need, n),
+    walk w = { c, compare_suspect(c), at, filled, ARENA_ARRAY(c->memory, enum need, n),
                ARENA_ARRAY(c->memory, bool, n), &s };
     w.needs[at] = NEED_SAME;
     w.reached[at] = true;
     for (uint32_t i = n; i-- > 0;) {
         s.roles[i] = INTERP_LEFT_OUT;
         if (w.needs[i] == NEED_NONE) continue;
-        bool given = i != at && is_given(c, w.suspect, i, w.needs[i], at);
+        bool given = i != at && (w.filled ? is_had_of_some(c, w.suspect, i)
+                                          : is_given(c, w.suspect, i, w.needs[i], at));
         s.roles[i] = given ? INTERP_GIVEN : INTERP_COMPUTED;
         if (given && !s.n_given++) s.last_given = c->g->ops[i]->out->name;
         if (given) continue;
@@ -79,6 +87,14 @@ compare_segment compare_find_segment(comparison *c, uint32_t at) {
         mark_inputs(&w, i);
     }
     return s;
+}
+
+compare_segment compare_find_segment(comparison *c, uint32_t at) {
+    return find_segment(c, at, false);
+}
+
+compare_segment compare_find_filled_segment(comparison *c, uint32_t at) {
+    return find_segment(c, at, true);
 }
 
 bool compare_has_inputs(comparison *c, uint32_t at) {

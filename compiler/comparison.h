@@ -90,6 +90,13 @@ typedef struct compare_segment {
 
 compare_segment compare_find_segment(comparison *c, uint32_t at);
 
+/* The same where a value that the suspect has of some tokens counts as had of all: what the graph makes
+   of it takes the place of the others. */
+compare_segment compare_find_filled_segment(comparison *c, uint32_t at);
+
+/* A faithful model of the base's weights, forced by the suspect. It lives in `a`. */
+bool compare_open_filler(comparison *c, arena *a, side *s);
+
 /* Whether that is the op alone. */
 bool compare_has_inputs(comparison *c, uint32_t at);
 

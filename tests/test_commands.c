@@ -145,7 +145,7 @@ static const wrong_line wrong_lines[] = {
     {{"run", DEMO, "--batch", "0"}, 2, "--batch: '0' is not a number in range"},
     {{"run", DEMO, "--verbose=1"}, 2, "--verbose takes no value"},
     {{"run", DEMO, "--unroll=3"}, 2, "--unroll: '3' is not 'full' or a multiple of 4"},
-    {{"run", DEMO, "--mistake=eps-0"}, 2, "unknown option '--mistake=eps-0'"},
+    {{"run", DEMO, "--mistake=eps-0"}, 2, "--mistake is for interpreted:MODEL.gguf and"},
     {{"run", DEMO, "--trace="}, 2, "--trace: '' is not a file name"},
     {{"run", DEMO, "--filter=*"}, 2, "--filter is about --trace=FILE, which is not given"},
     {{"run", DEMO, "--bench", "--trace=ACTS"}, 2, "give only one of --trace and --bench"},

@@ -34,7 +34,7 @@ static const broken broken_engines[] = {
     { "mask-earlier", "kqv_out-%d", "a token does not see itself", NULL },
     { "gate-up", "ffn_swiglu-%d", "gate and up are exchanged", NULL },
     { "first-operand", "ffn_inp-%d", "attn_out-%d is not added", NULL },
-    { "nibbles-swapped", "Qcur-%d", "of two nibbles of attn_q.weight the high one is taken first", Q4_0 },
+    { "nibbles-swapped", "Qcur-%d", "the high nibble of a byte of attn_q.weight is taken first", Q4_0 },
     { "nibbles-adjacent", "Qcur-%d", "the nibbles of a byte of attn_q.weight are taken for neighbours", Q4_0 },
     { "nibbles-adjacent-swapped", "Qcur-%d",
       "the nibbles of a byte of attn_q.weight are taken for neighbours, the high one first", Q4_0 },
