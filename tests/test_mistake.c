@@ -250,10 +250,10 @@ static int keep_and_replace(void *context, const ggufc_call *call, uint32_t posi
 }
 
 static void run(bench *b, const mistake *m, int32_t layer, const op *only) {
-    bool *where = arena_array(b->x.memory, b->x.graph->n_values, sizeof *where);
+    bool *where = only ? ARENA_ARRAY(b->x.memory, bool, b->x.graph->n_values) : NULL;
     if (only) where[only->out->id] = true;
-    interp_options options = {.arithmetic = b->arithmetic, .mistake = m, .layer = layer,
-                              .where = only ? where : NULL, .n_ctx = N, .n_batch = N};
+    interp_options options = {.arithmetic = b->arithmetic, .mistake = m, .layer = layer, .where = where,
+                              .n_ctx = N, .n_batch = N};
     ggufc_model    model = interpreted_model(&b->x, &options);
     ggufc_session *s = compiled_session(&model, NULL, 1);
     assert_int_equal(session_evaluate_calls(s, b->tokens, N, keep_and_replace, b, NULL), GGUFC_OK);

@@ -3,7 +3,6 @@
  *
  * GGUFC is the compiler (out/ggufc), GGUFC_DEMO_EXE the demo model compiled without --trace. */
 #include "engine_fixture.h"
-#include "path.h"
 #include "interp_fixture.h"
 
 #include "child.h"
@@ -85,7 +84,7 @@ static void check_file(const recording *r, const char *const *names, uint32_t n_
     assert_string_equal(r->kind, "activations GGUF");
     assert_int_equal(r->n_tokens, N);
     assert_memory_equal(r->tokens, t.tokens, sizeof t.tokens);
-    assert_string_equal(r->model, path_base_name(t.e.model.path));
+    assert_string_equal(r->model, base_name(t.e.model.path));
     assert_non_null(strstr(r->producer, t.e.model.compiler));
     assert_non_null(strstr(r->producer, t.e.model.target));
     for (uint32_t i = 0; i < g->n_ops; i++) {
