@@ -49,9 +49,13 @@ llvm = $(or $(shell $(LLVM_CONFIG) $(1) 2>/dev/null),$(error $(LLVM_CONFIG) is m
 LLVM_CPPFLAGS = $(eval LLVM_CPPFLAGS := -isystem $$(call llvm,--includedir))$(LLVM_CPPFLAGS)
 LLVM_LIBS     = $(eval LLVM_LIBS := $$(call llvm,--ldflags --libs --system-libs))$(LLVM_LIBS)
 
+# Files of the compiler have names of their own, whatever folder they are in.
+COMPILER_INCLUDES := -Icompiler $(patsubst %/,-I%,$(wildcard compiler/*/))
+
 # ---- what there is
 
-compiler_obj := $(patsubst %.c,$(OUT)/obj/%.o,$(filter-out compiler/main.c,$(wildcard compiler/*.c))) \
+compiler_src := $(wildcard compiler/*.c compiler/*/*.c)
+compiler_obj := $(patsubst %.c,$(OUT)/obj/%.o,$(filter-out compiler/main.c,$(compiler_src))) \
                 $(OUT)/obj/gen/arch_builtin.o \
                 $(patsubst templates/%.in,$(OUT)/obj/gen/%.o,$(wildcard templates/*.in))
 runtime_obj  := $(patsubst %.c,$(OUT)/obj/%.o,$(wildcard runtime/*.c))
@@ -87,13 +91,13 @@ endif
 $(OUT)/obj/compiler/%.o: compiler/%.c Makefile
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -Iruntime $(LLVM_CPPFLAGS) -DGGUFC_VERSION='"$(VERSION)"' -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) $(COMPILER_INCLUDES) -Iruntime $(LLVM_CPPFLAGS) -DGGUFC_VERSION='"$(VERSION)"' -c -o $@ $<
 
 # What interprets a model is measured against what is compiled: it gets the flags that such code is
 # given, and this machine's instructions (NATIVE= for a ggufc that runs on others).
 NATIVE ?= $(shell $(CC) -march=native -E -xc /dev/null >/dev/null 2>&1 && echo -march=native)
 fast    = $(if $(SANITIZE),,-O3 $(NATIVE) -ffp-contract=fast)
-$(OUT)/obj/compiler/interp_%.o $(OUT)/obj/compiler/quant_read.o: PLAIN_CFLAGS += $(fast)
+$(OUT)/obj/compiler/interp/%.o $(OUT)/obj/compiler/quant_read.o: PLAIN_CFLAGS += $(fast)
 
 # The runtime ends up in every executable: sections let the linker drop what one does not use.
 $(OUT)/obj/runtime/%.o: runtime/%.c Makefile
@@ -122,7 +126,7 @@ $(OUT)/gen/%.c: templates/%.in
 $(OUT)/obj/gen/%.o: $(OUT)/gen/%.c
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -Icompiler -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) $(COMPILER_INCLUDES) -c -o $@ $<
 
 $(demo): $(demo_model) $(OUT)/ggufc $(OUT)/libggufc_runtime.a
 	$(call say,GGUFC,$@)
@@ -164,13 +168,13 @@ tests: $(chosen) $(tools)
 $(OUT)/tests/%: tests/%.c $(OUT)/libggufc.a $(checked_runtime) Makefile
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -Icompiler -Iruntime -Itests $(LLVM_CPPFLAGS) $(LDFLAGS) -o $@ \
+	$(Q)$(CC) $(ALL_CFLAGS) $(COMPILER_INCLUDES) -Iruntime -Itests $(LLVM_CPPFLAGS) $(LDFLAGS) -o $@ \
 	      $< $(filter %.a,$^) $(LLVM_LIBS) -lcmocka -lm
 
 $(OUT)/tools/%: tests/tools/%.c $(OUT)/libggufc.a Makefile
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) -Icompiler $(LDFLAGS) -o $@ $< $(filter %.a,$^) -lm
+	$(Q)$(CC) $(ALL_CFLAGS) $(COMPILER_INCLUDES) $(LDFLAGS) -o $@ $< $(filter %.a,$^) -lm
 
 # ---- checks of the code
 
@@ -220,7 +224,7 @@ fuzzers: $(F:%=$(OUT)/fuzz_%)
 
 $(OUT)/fuzz_%: tests/fuzz_%.c $(OUT)/libggufc.a Makefile
 	$(call say,CC,$<)
-	$(Q)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -Icompiler -Itests -o $@ $(filter %.c %.a,$^) $(LLVM_LIBS) -lm
+	$(Q)$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer $(COMPILER_INCLUDES) -Itests -o $@ $(filter %.c %.a,$^) $(LLVM_LIBS) -lm
 
 # All that clang has to say of the C, but for what is a matter of taste, contradicts C11, or belongs
 # to the other compiler; and shellcheck of the scripts.
@@ -234,9 +238,9 @@ lint: deps
 	@$(MAKE) lint-now
 
 lint-now: $(OUT)/gen/arch_builtin.c
-	$(CLANG) -std=c11 -D_GNU_SOURCE -Iinclude -Icompiler -Iruntime -Itests $(LLVM_CPPFLAGS) \
+	$(CLANG) -std=c11 -D_GNU_SOURCE -Iinclude $(COMPILER_INCLUDES) -Iruntime -Itests $(LLVM_CPPFLAGS) \
 	    -DGGUFC_VERSION='"$(VERSION)"' $(LINT) \
-	    $(wildcard compiler/*.c runtime/*.c tests/*.c tests/tools/*.c)
+	    $(compiler_src) $(wildcard runtime/*.c tests/*.c tests/tools/*.c)
 	shellcheck --exclude=SC1087 tests/*.sh templates/arch/*.sh .ci/run
 
 #: make demo       install what is missing, build, compile the demo model, tell a story

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints C source that holds every FILE.arch given, for arch_builtin() (compiler/arch.h).
+# Prints C source that holds every FILE.arch given, for arch_builtin() (compiler/arch/arch.h).
 # usage: builtin.sh FILE.arch ...
 echo '#include "arch_builtin.h"'
 n=0
