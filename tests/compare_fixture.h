@@ -265,6 +265,13 @@ static inline const char *compared_first(const compared *c) {
     return c->r.first < 0 ? "(none)" : c->r.ops[c->r.first].name;
 }
 
+static inline uint32_t find_op(const compared *c, const char *name) {
+    for (uint32_t i = 0; i < c->r.n_ops; i++)
+        if (!strcmp(c->r.ops[i].name, name)) return i;
+    fail_msg("no op is called %s", name);
+    return 0;
+}
+
 static inline void assert_same_engines(const compared *c) {
     if (c->outcome != COMPARE_SAME)
         fail_msg("%s and %s: first %s. %s %s\n%s", or_none(c->r.name_a), or_none(c->r.name_b),

@@ -208,6 +208,10 @@ static const char *key_name(arena *a, const op *o) {
     return without_layer(a, o->out->name);
 }
 
+static const char *key_layer(arena *a, const op *o) {
+    return o->layer < 0 ? NULL : arena_printf(a, "%d", o->layer);
+}
+
 static const char *key_input(arena *a, const op *o) {
     return o->kind == OP_MATMUL ? without_layer(a, o->in[1]->name) : NULL;
 }
@@ -227,7 +231,7 @@ static const char *key_square(arena *a, const op *o) {
     return o->kind == OP_MATMUL && o->in[0]->ne[0] == o->in[0]->ne[1] ? "" : NULL;
 }
 
-static key_reader *const keys[] = { key_any, key_name, key_input, key_part, key_square };
+static key_reader *const keys[] = { key_any, key_name, key_layer, key_input, key_part, key_square };
 
 static const char *name_members(hypotheses *h, const trial *t, bool one_name) {
     arena      *a = h->c->memory;

@@ -12,13 +12,18 @@ static const char *plural(uint32_t n, const char *one, const char *many) {
 /* ---- what was not compared */
 
 static void note_ops(comparison *c) {
-    uint32_t missing = 0, tokens = 0, values = 0;
+    uint32_t    missing = 0, tokens = 0, values = 0, overflowing = 0;
+    const char *example = NULL;
     for (uint32_t i = 0; i < c->report->n_ops; i++) {
         const compare_distance *d = &c->report->ops[i].between;
         missing += !d->n_values;
+        if (isinf(c->report->ops[i].tolerance) && !overflowing++) example = c->report->ops[i].name;
         tokens += d->n_values && d->n_tokens < c->n_tokens;
         values += d->n_values && d->n_values < value_count(c->g->ops[i]->out) * d->n_tokens;
     }
+    if (overflowing)
+        compare_note(c, "%u %s in the model itself, as %s: what is right cannot be told", overflowing,
+                     plural(overflowing, "op overflows", "ops overflow"), example);
     if (missing)
         compare_note(c, "%u of %u ops %s not in both: not compared", missing, c->report->n_ops,
                      plural(missing, "is", "are"));
@@ -107,7 +112,7 @@ static const char *what_from(comparison *c, const compare_segment *s) {
     if (!s->n_given && s->n_computed == 1) return "the tokens";
     if (!s->n_given) return arena_printf(c->memory, "the tokens (%s has none of what it depends on)", suspect);
     if (s->n_computed == 1) return arena_printf(c->memory, "%s's own inputs", suspect);
-    return arena_printf(c->memory, "what %s has before it, up to %s", suspect, s->last_given);
+    return arena_printf(c->memory, "what %s has before it, up to %s,", suspect, s->last_given);
 }
 
 /* How many other ops are wrong by themselves; only those can be counted whose inputs are there. */
@@ -124,8 +129,9 @@ static const char *where_made(comparison *c, const compare_segment *s) {
                                                    plural(others, "op is", "ops are"),
                                                    plural(others, "itself", "themselves"));
     if (!between) return arena_printf(c->memory, "the error is made there%s", also);
-    return arena_printf(c->memory, "the error is made there or in the %u %s before it that %s does not have whole%s",
-                        between, plural(between, "op", "ops"), c->report->suspect, also);
+    const char *ops = between == 1 ? "the op" : arena_printf(c->memory, "the %u ops", between);
+    return arena_printf(c->memory, "the error is made there or in %s before it that %s does not have whole%s", ops,
+                        c->report->suspect, also);
 }
 
 static const char *origin_sentence(comparison *c) {

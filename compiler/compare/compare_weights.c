@@ -32,19 +32,35 @@ static void compare_tensor(comparison *c, const gguf_file *b, const gguf_tensor 
     }
 }
 
+/* Such a tensor makes another graph: who is wrong shows there. */
+static void note_missing(comparison *c, const gguf_file *of, const gguf_file *in, const char *name) {
+    const gguf_tensor *first = NULL;
+    uint32_t           n = 0;
+    for (uint64_t i = 0; i < of->n_tensors; i++)
+        if (!find(in, &of->tensors[i], c->memory) && !n++) first = &of->tensors[i];
+    if (n)
+        compare_note(c, "%u %s in %s only, as %.*s", n, n == 1 ? "tensor is" : "tensors are", name,
+                     (int)first->name.size, first->name.data);
+}
+
 bool compare_weights(comparison *c) {
     const gguf_file *a = c->in[0].file->compilation.file, *b = c->in[1].file->compilation.file;
     if (a == b || same_file(a->path, b->path)) return false;
     differences n = { .named = "" };
+    note_missing(c, a, b, "A");
+    note_missing(c, b, a, "B");
     for (uint64_t i = 0; i < a->n_tensors; i++) {
         const gguf_tensor *other = find(b, &a->tensors[i], c->memory);
         if (other) compare_tensor(c, b, &a->tensors[i], other, &n);
     }
     if (!n.type && !n.bytes) return false;
     if (n.type)
-        compare_note(c, "%u tensors are of another type in B: what is told is what that costs", n.type);
+        compare_note(c, "%u %s of another type in B: what is told is what that costs", n.type,
+                     n.type == 1 ? "tensor is" : "tensors are");
     if (n.bytes)
-        compare_note(c, "%u tensors of one type differ in their bytes: %s%s", n.bytes, n.named,
-                     n.bytes > SHOWN ? ", …" : "");
+        compare_note(c, "%u %s: %s%s", n.bytes,
+                     n.bytes == 1 ? "tensor of one type differs in its bytes"
+                                  : "tensors of one type differ in their bytes",
+                     n.named, n.bytes > SHOWN ? ", …" : "");
     return true;
 }

@@ -9,9 +9,11 @@ static bool alike(float a, float b) {
     return isnan(a) ? isnan(b) : isinf(a) && isinf(b) && signbit(a) == signbit(b);
 }
 
-/* A square as a share of the row's own. Where that is nothing, any error is all of it; noise allows none. */
+/* A square as a share of the row's own. Where that is nothing, any error is all of it; noise allows none
+   then, unless it is infinite: nobody knows what is right. */
 static void take_row(measure *m, double error, double noise, double norm, uint32_t token) {
     double row = norm > 0 ? error / norm : error > 0, allowed = norm > 0 ? noise / norm : 0;
+    if (isinf(noise)) allowed = INFINITY;
     m->nmse += row;
     m->noise += allowed;
     if (allowed > m->worst_noise) m->worst_noise = allowed;
