@@ -88,6 +88,11 @@ void *arena_push(arena *a, void **items, uint32_t *count, uint32_t *capacity, si
     return (char *)*items + size * (*count)++;
 }
 
+const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 _Noreturn void base_bug(const char *file, int line, const char *format, ...) {
     va_list args;
     fprintf(stderr, "ggufc: internal error at %s:%d: ", file, line);

@@ -40,6 +40,9 @@ void *arena_push(arena *a, void **items, uint32_t *count, uint32_t *capacity, si
 #define bug(...) base_bug(__FILE__, __LINE__, __VA_ARGS__)
 _Noreturn void base_bug(const char *file, int line, const char *format, ...) PRINTF_LIKE(3, 4);
 
+/* The last part of `path`: all of it where it has no slash. */
+const char *base_name(const char *path);
+
 static inline uint64_t round_up(uint64_t n, uint64_t to) {
     return (n + to - 1) / to * to;
 }

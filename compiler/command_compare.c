@@ -85,9 +85,11 @@ static bool read_html(void *to, const char *name, const char *text) {
 static const option rows[] = {
     { "--prompt", "-p", "TEXT", read_prompt, "the text to evaluate" },
     { "--file", "-f", "FILE", read_file, "read it there" },
-    { "--tokens", NULL, "IDS", read_tokens, "token ids instead: 1,2,3 (default: those that a side has recorded)" },
+    { "--tokens", NULL, "IDS", read_tokens,
+      "token ids instead: 1,2,3 (default: those that a side has recorded)" },
     { "--slack", NULL, "X", read_slack, "tolerate X times the distance of the two arithmetics (8)" },
-    { "--map", NULL, "FILE|PATTERN=NAME", read_map, "which text dump is which activation: 'h_{l}.txt=l_out-{l}'" },
+    { "--map", NULL, "FILE|PATTERN=NAME", read_map,
+      "which text dump is which activation: 'h_{l}.txt=l_out-{l}'" },
     { "--model", NULL, "MODEL.gguf", read_model, "what two recordings are recordings of" },
     { "--json", NULL, NULL, read_json, "the report as JSON" },
     { "--html", NULL, "FILE", read_html, "and as a page with a plot, in one file" },

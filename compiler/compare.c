@@ -3,13 +3,13 @@
 
 #include "comparison.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #define DEFAULT_SLACK 8
-#define MAX_BATCH     512
-#define LEAST_MEMORY  ((uint64_t)512 << 20) /* for the activations of a batch, on all sides */
-#define COPIES        2 /* of a side's: its arena, and what is kept of it */
+#define MEMORY        ((uint64_t)512 << 20) /* for the activations of a batch, on all sides */
+#define COPIES        14 /* at most seven sides, each with an arena and what is kept of it */
 
 void compare_defaults(compare_options *o) {
     *o = (compare_options){ .slack = DEFAULT_SLACK };
@@ -78,11 +78,8 @@ static bool choose_base(comparison *c) {
 static void choose_batch(comparison *c) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < c->g->n_ops; i++) bytes += value_count(c->g->ops[i]->out) * sizeof(float);
-    uint64_t memory = c->base->compilation.file->size / 2, sides = 4; /* two judges, two forced */
-    if (memory < LEAST_MEMORY) memory = LEAST_MEMORY;
-    for (int i = 0; i < 2; i++) sides += !c->in[i].recording;
-    uint64_t most = memory / (bytes * COPIES * sides);
-    if (most > MAX_BATCH) most = MAX_BATCH;
+    uint64_t most = MEMORY / (bytes * COPIES);
+    if (most > c->options->compile.batch) most = c->options->compile.batch;
     if (most < 1) most = 1;
     c->n_batch = c->n_tokens < most ? c->n_tokens : (uint32_t)most;
 }
@@ -128,47 +125,67 @@ static bool open_side(comparison *c, int i) {
     return side_open_model(s, c->memory, c->d, c->g, &model, c->options->n_threads);
 }
 
-bool compare_open_judge(comparison *c, side *s, enum interp_arithmetic arithmetic, const side *forced_by) {
+static bool open_judge(comparison *c, side *s, enum interp_arithmetic arithmetic) {
     ggufc_model model = new_model(c, c->base, arithmetic);
     s->name = model.target;
-    return forced_by ? side_open_forced(s, c->memory, c->d, c->g, &model, c->options->n_threads, forced_by)
-                     : side_open_model(s, c->memory, c->d, c->g, &model, c->options->n_threads);
+    return side_open_model(s, c->memory, c->d, c->g, &model, c->options->n_threads);
 }
 
 /* ---- evaluating */
 
-/* What is gathered of an op. `noise` is between the two arithmetics. */
+/* The suspect's ops computed from its own values. */
+enum { FAITHFUL, REFERENCE, UNROUNDED, FORCED };
+
 typedef struct op_sums {
-    measure between, noise, alone[2], alone_noise;
+    measure between, alone[2];
 } op_sums;
 
 typedef struct pass {
     comparison *c;
+    arena      *memory;
     side       *suspect;
     bool        again; /* only `alone` is still wanted */
-    side        forced[2]; /* faithful, reference */
+    side        forced[FORCED];
     op_sums    *sums;
     compare_logits_sum *logits;
 } pass;
+
+side *compare_suspect(comparison *c) {
+    return &c->sides[*c->report->suspect == 'B'];
+}
+
+static bool open_forced(pass *p, int i) {
+    comparison *c = p->c;
+    ggufc_model model = new_model(c, c->base, i == REFERENCE ? INTERP_REFERENCE : INTERP_FAITHFUL);
+    p->forced[i].name = model.target;
+    p->forced[i].unrounded = i == UNROUNDED;
+    return side_open_forced(&p->forced[i], p->memory, c->d, c->g, &model, c->options->n_threads, p->suspect);
+}
 
 static uint64_t least(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
+/* Root mean squares of what is independent. */
+static double add_noise(double a, double b) {
+    return isfinite(a) && isfinite(b) ? hypot(a, b) : INFINITY;
+}
+
+static double noise_between(const comparison *c, uint32_t at, uint32_t token, uint64_t n) {
+    if (c->report->cost) return 0;
+    const float *exact = side_full_row(&c->reference, at, token);
+    const float *faithful = side_full_row(&c->interpreted, at, token);
+    double       rounding = add_noise(side_rounding(&c->sides[0], at, token), side_rounding(&c->sides[1], at, token));
+    return add_noise(measure_noise(exact, faithful, n), rounding);
+}
+
 static void add_between(pass *p, uint32_t at, uint32_t token) {
     comparison  *c = p->c;
-    double       slack = c->options->slack, noise = 0;
     uint64_t     n_a, n_b;
     const float *a = side_row(&c->sides[0], at, token, &n_a), *b = side_row(&c->sides[1], at, token, &n_b);
     if (!a || !b) return;
     uint64_t n = least(n_a, n_b);
-    if (!c->report->cost) {
-        const float *exact = side_full_row(&c->reference, at, token);
-        const float *faithful = side_full_row(&c->interpreted, at, token);
-        noise = measure_noise(exact, faithful, n);
-        measure_add(&p->sums[at].noise, exact, faithful, n, token, 0, 0);
-    }
-    measure_add(&p->sums[at].between, a, b, n, token, noise, slack);
+    measure_add(&p->sums[at].between, a, b, n, token, noise_between(c, at, token, n), c->options->slack);
     if (p->logits && c->g->ops[at]->out == c->g->output && n_a == n_b && n_a == c->g->n_vocab)
         compare_logits_add(p->logits, token, a, b);
 }
@@ -177,20 +194,25 @@ static void add_alone(pass *p, uint32_t at, uint32_t token) {
     uint64_t     n;
     const float *x = side_row(p->suspect, at, token, &n);
     if (!x) return;
-    op_sums     *s = &p->sums[at];
-    const float *faithful = side_full_row(&p->forced[0], at, token);
-    const float *exact = side_full_row(&p->forced[1], at, token);
-    double       noise = measure_noise(exact, faithful, n);
-    measure_add(&s->alone[0], faithful, x, n, token, noise, p->c->options->slack);
-    measure_add(&s->alone[1], exact, x, n, token, noise, p->c->options->slack);
-    measure_add(&s->alone_noise, exact, faithful, n, token, 0, 0);
+    const float *faithful = side_full_row(&p->forced[FAITHFUL], at, token);
+    const float *exact = side_full_row(&p->forced[REFERENCE], at, token);
+    double       noise = measure_noise(exact, faithful, n), slack = p->c->options->slack;
+    if (p->suspect->rounded) {
+        const float *other = side_full_row(&p->forced[UNROUNDED], at, token);
+        noise = add_noise(noise, measure_noise(faithful, other, n));
+        noise = add_noise(noise, side_rounding(p->suspect, at, token));
+    }
+    measure_add(&p->sums[at].alone[FAITHFUL], faithful, x, n, token, noise, slack);
+    measure_add(&p->sums[at].alone[REFERENCE], exact, x, n, token, noise, slack);
 }
 
 static bool evaluate_batch(pass *p, uint32_t first, uint32_t n) {
     comparison *c = p->c;
     bool  judged = !c->report->cost && !p->again;
-    side *all[] = { &c->sides[0],    &c->sides[1],    judged ? &c->reference : NULL,
-                    judged ? &c->interpreted : NULL, &p->forced[0], &p->forced[1] };
+    side *all[] = {
+        &c->sides[0], &c->sides[1], judged ? &c->reference : NULL, judged ? &c->interpreted : NULL,
+        &p->forced[FAITHFUL], &p->forced[REFERENCE], p->suspect->rounded ? &p->forced[UNROUNDED] : NULL,
+    };
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
         if (all[i] && !side_evaluate(all[i], c->d, c->tokens, first, n)) return false;
     for (uint32_t at = 0; at < c->g->n_ops; at++)
@@ -203,38 +225,44 @@ static bool evaluate_batch(pass *p, uint32_t first, uint32_t n) {
 
 static bool run_pass(pass *p) {
     comparison *c = p->c;
-    bool ok = compare_open_judge(c, &p->forced[0], INTERP_FAITHFUL, p->suspect) &&
-              compare_open_judge(c, &p->forced[1], INTERP_REFERENCE, p->suspect);
+    p->memory = arena_new();
+    bool ok = open_forced(p, FAITHFUL) && open_forced(p, REFERENCE) &&
+              (!p->suspect->rounded || open_forced(p, UNROUNDED));
     for (uint32_t first = 0; ok && first < c->n_tokens; first += c->n_batch) {
         if (c->options->progress) c->options->progress(first, c->n_tokens);
         ok = evaluate_batch(p, first, (uint32_t)least(c->n_batch, c->n_tokens - first));
     }
     if (c->options->progress) c->options->progress(c->n_tokens, c->n_tokens);
-    side_close(&p->forced[0]);
-    side_close(&p->forced[1]);
+    for (int i = 0; i < FORCED; i++) side_close(&p->forced[i]);
+    arena_free(p->memory);
     return ok;
 }
 
 /* ---- judging */
 
-static bool exceeds(const compare_distance *d, double tolerance) {
-    return d->n_values && !(d->nmse <= tolerance);
+static bool exceeds(const compare_distance *d, const compare_tolerance *t) {
+    return d->n_values && !(d->nmse <= t->nmse && d->worst <= t->worst);
 }
 
 static void judge_alone(const comparison *c, const op_sums *s, compare_op *o) {
     compare_distance by[2] = { measure_end(&s->alone[0]), measure_end(&s->alone[1]) };
-    o->alone = by[!(by[0].nmse <= by[1].nmse)];
-    o->alone_tolerance = o->alone_beyond = 0;
-    if (!o->alone.n_values || c->report->cost) return;
-    o->alone_tolerance = measure_tolerance(measure_end(&s->alone_noise).nmse, c->options->slack);
-    o->alone_beyond = exceeds(&o->alone, o->alone_tolerance);
+    int nearer = !(by[0].nmse <= by[1].nmse);
+    o->alone = by[nearer];
+    o->alone_tolerance = o->alone_worst_tolerance = o->alone_beyond = 0;
+    if (c->report->cost) return;
+    compare_tolerance t = measure_tolerance(&s->alone[nearer], c->options->slack);
+    o->alone_tolerance = t.nmse;
+    o->alone_worst_tolerance = t.worst;
+    o->alone_beyond = exceeds(&o->alone, &t);
 }
 
 static void judge_op(const comparison *c, const op_sums *s, compare_op *o) {
     o->between = measure_end(&s->between);
-    if (!c->report->cost && o->between.n_values) {
-        o->tolerance = measure_tolerance(measure_end(&s->noise).nmse, c->options->slack);
-        o->beyond = exceeds(&o->between, o->tolerance);
+    if (!c->report->cost) {
+        compare_tolerance t = measure_tolerance(&s->between, c->options->slack);
+        o->tolerance = t.nmse;
+        o->worst_tolerance = t.worst;
+        o->beyond = exceeds(&o->between, &t);
     }
     judge_alone(c, s, o);
 }
@@ -265,105 +293,39 @@ static int32_t find_first(const compare_report *r) {
     return -1;
 }
 
-/* Whether no op up to the first wrong one is wrong by itself in the suspect. */
-static bool is_innocent(const compare_report *r) {
-    for (int32_t i = 0; i <= r->first; i++)
-        if (r->ops[i].alone_beyond) return false;
-    return r->first >= 0;
+/* How much there is to doubt in a side: in a model that is what judges, nothing. */
+static int doubt(const comparison *c, int i) {
+    const compare_input *in = &c->in[i];
+    if (in->recording) return 2;
+    return in->kernels == ENGINE_COMPILED || in->file != c->base;
+}
+
+/* The first op that is wrong by itself, none after `last` being looked for; -1: none. */
+static int32_t find_made(const compare_op *ops, uint32_t n, int32_t last) {
+    for (uint32_t i = 0; i < n && (last < 0 || i <= (uint32_t)last); i++)
+        if (ops[i].alone_beyond) return (int32_t)i;
+    return -1;
 }
 
 /* The side that is no suspect may be what is wrong: it is looked at the same way. Where that finds
    nothing either, the report stays as it was. */
-static bool look_at_other_side(comparison *c, const side *suspect) {
+static bool look_at_other_side(comparison *c) {
     compare_report *r = c->report;
-    int   other = suspect == &c->sides[0];
+    int   other = *r->suspect == 'A';
     pass  p = { .c = c, .suspect = &c->sides[other], .again = true };
     p.sums = ARENA_ARRAY(c->memory, op_sums, r->n_ops);
     if (!run_pass(&p)) return false;
     compare_op *ops = ARENA_ARRAY(c->memory, compare_op, r->n_ops);
-    bool guilty = false;
     for (uint32_t i = 0; i < r->n_ops; i++) {
         ops[i] = r->ops[i];
         judge_alone(c, &p.sums[i], &ops[i]);
-        guilty = guilty || ((int32_t)i <= r->first && ops[i].alone_beyond);
     }
-    if (!guilty) return true;
+    int32_t made = find_made(ops, r->n_ops, r->first);
+    if (made < 0) return true;
     r->ops = ops;
     r->suspect = other ? "B" : "A";
-    r->first = find_first(r);
+    r->first = made;
     return true;
-}
-
-/* ---- sentences */
-
-static uint32_t count_compared(const compare_report *r) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < r->n_ops; i++) n += r->ops[i].between.n_values > 0;
-    return n;
-}
-
-static const char *worst_cost(comparison *c) {
-    const compare_report *r = c->report;
-    const compare_op *most = NULL;
-    for (uint32_t i = 0; i < r->n_ops; i++)
-        if (r->ops[i].alone.n_values && (!most || r->ops[i].alone.nmse > most->alone.nmse)) most = &r->ops[i];
-    const compare_op *last = &r->ops[r->n_ops - 1];
-    if (!most) return "B's own cost cannot be told";
-    return arena_printf(c->memory, "The weights differ. The most costly op is %s (NMSE %.3g by itself); %s "
-                        "comes to NMSE %.3g.", most->name, most->alone.nmse, last->name, last->between.nmse);
-}
-
-static const char *first_sentence(comparison *c) {
-    compare_report   *r = c->report;
-    const compare_op *o = r->first < 0 ? NULL : &r->ops[r->first];
-    if (r->cost) return worst_cost(c);
-    if (!o)
-        return arena_printf(c->memory, "All %u ops that both sides have agree within tolerance.",
-                            count_compared(r));
-    if (o->beyond)
-        return arena_printf(c->memory, "The first op beyond tolerance is %s: its NMSE is %.3g, and %.3g is "
-                            "tolerated.", o->name, o->between.nmse, o->tolerance);
-    return arena_printf(c->memory, "The first op that is wrong is %s: computed from %s's own inputs its NMSE "
-                        "is %.3g, and %.3g is tolerated.", o->name, r->suspect, o->alone.nmse,
-                        o->alone_tolerance);
-}
-
-static const char *origin_sentence(comparison *c) {
-    const compare_report *r = c->report;
-    const compare_op *o = r->first < 0 ? NULL : &r->ops[r->first];
-    uint32_t n = 0;
-    if (!o) return NULL;
-    for (uint32_t i = 0; i < r->n_ops; i++) n += r->ops[i].alone_beyond;
-    if (!o->alone.n_values)
-        return arena_printf(c->memory, "%s does not have it, so it cannot be computed from %s's inputs.",
-                            r->suspect, r->suspect);
-    if (!o->alone_beyond)
-        return arena_printf(c->memory, "Computed from %s's own inputs it is right (NMSE %.3g, %.3g is "
-                            "tolerated): what is wrong came with the inputs.", r->suspect, o->alone.nmse,
-                            o->alone_tolerance);
-    return arena_printf(c->memory, "Computed from %s's own inputs it is just as wrong (NMSE %.3g, %.3g is "
-                        "tolerated): the error is made there%s.", r->suspect, o->alone.nmse,
-                        o->alone_tolerance,
-                        n > 1 ? arena_printf(c->memory, ", and in %u other op%s by itself", n - 1, n > 2 ? "s" : "") : "");
-}
-
-/* What a reader must know of what was not compared. */
-static void note_gaps(comparison *c) {
-    uint32_t last_only = 0, partial = 0, missing = 0;
-    for (uint32_t i = 0; i < c->report->n_ops; i++) {
-        const compare_distance *d = &c->report->ops[i].between;
-        uint64_t n = value_count(c->g->ops[i]->out);
-        missing += !d->n_values;
-        last_only += d->n_values && d->n_tokens < c->n_tokens;
-        partial += d->n_values && d->n_values < n * d->n_tokens;
-    }
-    if (missing) compare_note(c, "%u of %u ops are not in both: they are not compared", missing, c->report->n_ops);
-    if (last_only) compare_note(c, "%u op%s compared for some of the tokens only", last_only, last_only > 1 ? "s are" : " is");
-    if (partial) compare_note(c, "%u op%s compared for some of the values only", partial, partial > 1 ? "s are" : " is");
-    for (int i = 0; i < 2; i++)
-        if (c->in[i].recording && c->in[i].recording->n_ignored)
-            compare_note(c, "%u files of %s were left out, as %s: no line of the map takes them",
-                         c->in[i].recording->n_ignored, c->in[i].name, c->in[i].recording->first_ignored);
 }
 
 /* ---- the whole */
@@ -375,33 +337,29 @@ static bool prepare(comparison *c) {
     choose_batch(c);
     if (c->in[0].file && c->in[1].file) c->report->cost = compare_weights(c);
     if (!open_side(c, 0) || !open_side(c, 1)) return false;
-    return c->report->cost || (compare_open_judge(c, &c->reference, INTERP_REFERENCE, NULL) &&
-                               compare_open_judge(c, &c->interpreted, INTERP_FAITHFUL, NULL));
+    return c->report->cost || (open_judge(c, &c->reference, INTERP_REFERENCE) &&
+                               open_judge(c, &c->interpreted, INTERP_FAITHFUL));
 }
 
 static bool judge(comparison *c, pass *p) {
     compare_report *r = c->report;
     for (uint32_t i = 0; i < r->n_ops; i++) judge_op(c, &p->sums[i], &r->ops[i]);
     compare_logits_end(p->logits);
-    if (!count_compared(r))
+    if (!compare_count_ops(r))
         return diag_error(c->d, "%s and %s have no activation in common", r->name_a, r->name_b);
-    note_gaps(c);
-    r->first = r->cost ? -1 : find_first(r);
-    if (is_innocent(r) && !look_at_other_side(c, p->suspect)) return false;
-    r->sentence = first_sentence(c);
-    r->origin = origin_sentence(c);
-    side *suspect = &c->sides[*r->suspect == 'B'];
-    return r->first < 0 || !r->ops[r->first].alone_beyond ||
-           compare_try_hypotheses(c, suspect, (uint32_t)r->first);
+    if (!r->cost) r->first = find_first(r);
+    bool innocent = !r->cost && find_made(r->ops, r->n_ops, r->first) < 0;
+    if (innocent && doubt(c, *r->suspect == 'A') && !look_at_other_side(c)) return false;
+    compare_tell(c);
+    return r->first < 0 || !r->ops[r->first].alone_beyond || compare_try_hypotheses(c, (uint32_t)r->first);
 }
 
 static bool run(comparison *c) {
     compare_report *r = c->report;
     if (!prepare(c)) return false;
     list_ops(c);
-    bool a_recorded = c->in[0].recording && !c->in[1].recording;
-    r->suspect = a_recorded ? "A" : "B";
-    pass p = { .c = c, .suspect = &c->sides[!a_recorded] };
+    r->suspect = !r->cost && doubt(c, 0) > doubt(c, 1) ? "A" : "B";
+    pass p = { .c = c, .suspect = compare_suspect(c) };
     p.sums = ARENA_ARRAY(c->memory, op_sums, r->n_ops);
     p.logits = compare_logits_begin(c);
     if (!run_pass(&p) || !judge(c, &p)) return false;

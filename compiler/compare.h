@@ -1,35 +1,40 @@
 /* compare.h - which operation is the first wrong one, and wrong how.
  *
- * Two sides, A and B, each a model with one of three kernels or a recording (recording.h). B is the
- * suspect; where only one side is recorded, that one is. What is told, in this order:
+ * Two sides, A and B, each a model with one of three kernels or a recording (recording.h). The suspect
+ * is a recording rather than generated code, that rather than an interpreted model, of equals B. Where
+ * nothing of its own is wrong, the other is looked at in the same way. What is told, in this order:
  *
  *     tokens       the ids must be equal, else nothing below is done
  *     ops          every activation that both have, in order of execution: how far B is from A
  *     first        the first op beyond its tolerance
- *     alone        that op computed from B's own inputs: inherited errors are told from new ones
+ *     alone        that op computed from the suspect's own inputs: inherited errors are told from new
  *     hypotheses   the mistakes that engines make, tried on that op and those inputs
  *     logits       top tokens, divergence, perplexity
  *
  * Distance. NMSE of an op is the mean over tokens of Σ(b - a)² / Σa², so that one token of large
- * values (the first often is) does not hide the others. Its root is compared with tolerances.
+ * values (the first often is) does not hide the others; `worst` is that of one token, so that the
+ * others do not hide it. Both are compared with tolerances.
  *
  * Tolerance. The distance of `reference` from `interpreted` arithmetic on the same tokens says how
- * much quantized activations and f32 sums change an op's result. Two right engines differ by about
- * that: the tolerance of the root of NMSE is slack times that distance, or slack times 2^-24 (the
- * rounding of a result to f32) where that is more. A value matches when it differs by at most slack times the root mean
- * square of that difference over its token's row, or slack ulps of its own.
+ * much quantized activations and f32 sums change an op's result: that is its noise, to which comes
+ * what a text dump lost in rounding its numbers. Two right engines differ by about that. The root of
+ * NMSE may be slack times that of the noise, or slack times 2^-24 (the rounding of a result to f32)
+ * where that is more; `worst` likewise, by the token of the most noise. A value matches when it
+ * differs by at most slack times the noise (root mean square) of its token's row, or slack ulps of
+ * its own.
  *
- * Alone. The graph is evaluated op by op; whatever B has recorded takes the place of what was
- * computed, after it was compared. So an op is computed from B's inputs where B has them, and from
- * what the nearest recorded ancestors imply where it has not. Done in both arithmetics, their
- * distance gives the tolerance, and B is judged by the nearer one. This finds an error far smaller
+ * Alone. The graph is evaluated op by op; whatever the suspect has takes the place of what was
+ * computed, after it was compared. So an op is computed from the suspect's inputs where it has them,
+ * and from what the nearest ancestors that it has imply where not. Done in both arithmetics, and,
+ * for a text dump, once more with inputs changed by what they were rounded by, their distances give
+ * the tolerance, and the suspect is judged by the nearer arithmetic. This finds an error far smaller
  * than the noise that has gathered before it.
  *
  * Cost. Where A and B are models whose weights differ, there is no right one: tolerances and
  * hypotheses are left out, and `alone` is what B's weights cost, an op at a time.
  *
  * Evaluation is a batch of tokens at a time on all sides at once, so that memory does not grow with
- * the text; the weights are mapped once.
+ * the text, and what is told does not depend on its size; the weights are mapped once.
  */
 #ifndef GGUFC_COMPARE_H
 #define GGUFC_COMPARE_H
@@ -50,8 +55,15 @@ typedef struct compare_distance {
     uint32_t most_token;            /* … of this token */
     double   most_a, most_b;
     double   nmse, cosine;
+    double   worst;       /* NMSE of the token that is furthest off … */
+    uint32_t worst_token; /* … which is this one */
     uint64_t n_strange; /* values that are infinite or no number on one side only */
 } compare_distance;
+
+/* What is tolerated; zeros in a comparison of costs. */
+typedef struct compare_tolerance {
+    double nmse, worst;
+} compare_tolerance;
 
 typedef struct compare_op {
     const char      *name;  /* "Qcur-0" */
@@ -60,15 +72,17 @@ typedef struct compare_op {
     int32_t          layer; /* -1 outside the layers */
     compare_distance between;       /* B against A */
     double           tolerance;     /* of nmse; 0 in a comparison of costs */
+    double           worst_tolerance;
     bool             beyond;
-    compare_distance alone;         /* B against what its inputs imply */
+    compare_distance alone;         /* the suspect against what its inputs imply */
     double           alone_tolerance;
+    double           alone_worst_tolerance;
     bool             alone_beyond;
 } compare_op;
 
 typedef struct compare_hypothesis {
     const char *what;  /* "attn_q.weight is read transposed" */
-    double      nmse;  /* B against the op computed so */
+    double      nmse;  /* the suspect against the op computed so */
     bool        matches;
 } compare_hypothesis;
 
@@ -115,7 +129,7 @@ typedef struct compare_report {
 
     compare_hypothesis *hypotheses;
     uint32_t            n_hypotheses;
-    const char         *verdict; /* "Qcur-0: matches when …"; NULL: no hypothesis matches */
+    const char         *verdict; /* "Qcur-0: matches when …", the nearest; NULL: no hypothesis matches */
 
     compare_logits logits;
     enum compare_outcome outcome; /* the exit status: 0 same, 1 different, 2 could not compare */
@@ -133,7 +147,7 @@ typedef struct compare_options {
     uint32_t    n_tokens;
     double      slack;
     uint32_t    n_threads; /* 0: all processors */
-    ggufc_compile_options compile; /* for sides that are compiled; arch for all */
+    ggufc_compile_options compile; /* for sides that are compiled; arch and batch for all */
     void (*progress)(uint32_t done, uint32_t of); /* tokens; NULL: nobody wants to know */
 } compare_options;
 

@@ -1,10 +1,12 @@
 /* Which mistake makes the graph compute what the suspect has.
  *
- * Between the suspect's nearest values and the op that is wrong there is a segment of the graph: the
- * op alone, where its inputs were recorded; a whole layer, where only layers' outputs were. It is
- * evaluated from those values, once for each mistake and each op of the segment that it can be made
- * at, and once for all of them together. For tokens that the suspect has nothing of, the segment's
- * inputs are what the graph makes of what it has. */
+ * The segment of the graph between the suspect's nearest values and the op that is wrong is evaluated
+ * from those values, once for each mistake and each set of its ops that one mistake may be made at:
+ * all that it can be made at, those of one name in every layer, those that read one value, …, and each
+ * op by itself. An engine makes a mistake wherever it does the same thing.
+ *
+ * Ops that some other op shows to be right are tried last, and only if nothing else has matched. Of a
+ * long text the beginning is tried first, and all of it what matches there. */
 #include "comparison.h"
 
 #include <math.h>
@@ -13,108 +15,52 @@
 
 #define MAX_TRIALS   400 /* of a long segment */
 #define MAX_REPORTED 24
-#define TOGETHER     UINT32_MAX
+#define MAX_NAMED    3   /* ops, in a hypothesis about many */
+#define BEGINNING    64  /* tokens */
+
+typedef struct trial {
+    const mistake *mistake;
+    bool          *where; /* by value id */
+    const op      *first;
+    uint32_t       n_ops;
+    double         nmse;
+    bool           matches;
+    const char    *what;
+    uint32_t       order;
+} trial;
 
 typedef struct hypotheses {
-    comparison       *c;
-    side             *suspect;
-    side              given; /* a recording: the segment's inputs, and what the suspect has of the target */
-    uint32_t          target; /* the op that is wrong */
-    enum interp_role *roles;  /* of the segment, by op */
-    double            tolerance;
-    compare_hypothesis *trials;
-    uint32_t            n_trials;
+    comparison     *c;
+    side           *suspect;
+    uint32_t        target; /* the op that is wrong */
+    compare_segment segment;
+    uint32_t        n_tokens; /* of the beginning */
+    trial          *trials;
+    uint32_t        n_trials, n_left_out;
 } hypotheses;
-
-/* ---- the segment */
-
-/* Whether the suspect has the whole of an op's value, be it for one token. */
-static bool is_given(const hypotheses *h, uint32_t at) {
-    if (!h->suspect->recording) return true;
-    for (uint32_t t = 0; t < h->c->n_tokens; t++)
-        if (side_full_row(h->suspect, at, t)) return true;
-    return false;
-}
-
-static uint32_t position(const graph *g, const op *o) {
-    for (uint32_t i = 0; i < g->n_ops; i++)
-        if (g->ops[i] == o) return i;
-    bug("%s is not in the graph", o->name);
-}
-
-/* Ops are in order of execution: one walk back from the target marks what it needs. */
-static void find_segment(hypotheses *h) {
-    const graph *g = h->c->g;
-    h->roles = ARENA_ARRAY(h->c->memory, enum interp_role, g->n_ops);
-    bool *needed = ARENA_ARRAY(h->c->memory, bool, g->n_ops);
-    needed[h->target] = true;
-    for (uint32_t i = 0; i < g->n_ops; i++) h->roles[i] = INTERP_LEFT_OUT;
-    for (uint32_t i = h->target + 1; i-- > 0;) {
-        if (!needed[i]) continue;
-        h->roles[i] = i != h->target && is_given(h, i) ? INTERP_GIVEN : INTERP_COMPUTED;
-        if (h->roles[i] == INTERP_GIVEN) continue;
-        for (uint32_t k = 0; k < g->ops[i]->n_in; k++) {
-            const value *v = g->ops[i]->in[k];
-            if (v && v->kind == VALUE_ACTIVATION) needed[position(g, v->producer)] = true;
-        }
-    }
-}
-
-/* ---- what is given */
-
-static recorded_value *add_value(hypotheses *h, recording *r, uint32_t at) {
-    comparison     *c = h->c;
-    recorded_value *v = &r->values[r->n_values++];
-    *v = (recorded_value){ .name = c->g->ops[at]->out->name, .source = h->suspect->name };
-    v->columns = ARENA_ARRAY(c->memory, recorded_column, c->n_tokens);
-    return v;
-}
-
-static void add_column(hypotheses *h, recorded_value *v, uint32_t token, const float *row, uint64_t n) {
-    float *copy = ARENA_ARRAY(h->c->memory, float, n);
-    memcpy(copy, row, n * sizeof *row);
-    v->n = n;
-    v->columns[v->n_columns++] = (recorded_column){ token, copy };
-}
-
-/* Rows of tokens first … first + n - 1: the suspect's, of the segment's inputs else the filler's. */
-static void take_rows(hypotheses *h, recording *r, const side *filler, uint32_t first, uint32_t n) {
-    uint32_t k = 0;
-    for (uint32_t at = 0; at <= h->target; at++) {
-        if (at != h->target && h->roles[at] != INTERP_GIVEN) continue;
-        recorded_value *v = &r->values[k++];
-        for (uint32_t t = first; t < first + n; t++) {
-            uint64_t     count;
-            const float *row = side_row(h->suspect, at, t, &count);
-            if (at != h->target && !side_full_row(h->suspect, at, t)) row = side_row(filler, at, t, &count);
-            if (row) add_column(h, v, t, row, count);
-        }
-    }
-}
-
-/* The filler is the graph forced by the suspect: it has what the suspect has not. */
-static bool gather(hypotheses *h) {
-    comparison *c = h->c;
-    side        filler = { .name = "a hypothesis" };
-    recording  *r = ARENA_NEW(c->memory, recording);
-    r->values = ARENA_ARRAY(c->memory, recorded_value, h->target + 1);
-    for (uint32_t at = 0; at <= h->target; at++)
-        if (at == h->target || h->roles[at] == INTERP_GIVEN) add_value(h, r, at);
-    bool ok = compare_open_judge(c, &filler, INTERP_FAITHFUL, h->suspect);
-    for (uint32_t first = 0; ok && first < c->n_tokens; first += c->n_batch) {
-        uint32_t n = c->n_tokens - first < c->n_batch ? c->n_tokens - first : c->n_batch;
-        ok = side_evaluate(h->suspect, c->d, c->tokens, first, n) &&
-             side_evaluate(&filler, c->d, c->tokens, first, n);
-        if (ok) take_rows(h, r, &filler, first, n);
-    }
-    side_close(&filler);
-    h->given.name = h->suspect->name;
-    return ok && side_open_recording(&h->given, c->memory, c->d, c->g, r, c->n_tokens);
-}
 
 /* ---- one trial */
 
-static double try_once(hypotheses *h, const mistake *m, uint32_t at, enum interp_arithmetic arithmetic) {
+/* A token can only see the one after it where both are in one batch. */
+static bool is_cut_off(const mistake *m, uint32_t token, uint32_t last, uint32_t n_tokens) {
+    return m->mask_shift > 0 && token == last && token + 1 < n_tokens;
+}
+
+static bool evaluate_batch(hypotheses *h, const mistake *m, side *s, uint32_t first, uint32_t n, measure *sum) {
+    comparison *c = h->c;
+    if (!side_evaluate(h->suspect, c->d, c->tokens, first, n) || !side_evaluate(s, c->d, c->tokens, first, n))
+        return false;
+    for (uint32_t t = first; t < first + n; t++) {
+        uint64_t     count;
+        const float *row = side_row(h->suspect, h->target, t, &count);
+        if (row && !is_cut_off(m, t, first + n - 1, c->n_tokens))
+            measure_add(sum, side_full_row(s, h->target, t), row, count, t, 0, 0);
+    }
+    return true;
+}
+
+static bool evaluate(hypotheses *h, const trial *t, enum interp_arithmetic arithmetic, uint32_t n_tokens,
+                     compare_distance *out) {
     comparison    *c = h->c;
     arena         *scratch = arena_new();
     side           s = { .name = "a hypothesis" };
@@ -122,69 +68,221 @@ static double try_once(hypotheses *h, const mistake *m, uint32_t at, enum interp
     measure        sum = { 0 };
     interp_options options = {
         .arithmetic = arithmetic, .n_ctx = c->n_tokens, .n_batch = c->n_batch, .trace = true,
-        .mistake = m, .layer = -1, .only = at == TOGETHER ? NULL : c->g->ops[at], .roles = h->roles,
+        .mistake = t->mistake, .where = t->where, .roles = h->segment.roles,
     };
     interp_model(scratch, c->g, &options, &model);
-    bool ok = side_open_forced(&s, scratch, c->d, c->g, &model, c->options->n_threads, &h->given);
-    for (uint32_t first = 0; ok && first < c->n_tokens; first += c->n_batch) {
-        uint32_t n = c->n_tokens - first < c->n_batch ? c->n_tokens - first : c->n_batch;
-        ok = side_evaluate(&s, c->d, c->tokens, first, n);
-        for (uint32_t t = first; ok && t < first + n; t++) {
-            uint64_t     count;
-            const float *row = side_row(&h->given, h->target, t, &count);
-            if (row) measure_add(&sum, side_full_row(&s, h->target, t), row, count, t, 0, 0);
-        }
+    bool ok = side_open_forced(&s, scratch, c->d, c->g, &model, c->options->n_threads, h->suspect);
+    for (uint32_t first = 0; ok && first < n_tokens; first += c->n_batch) {
+        uint32_t n = n_tokens - first < c->n_batch ? n_tokens - first : c->n_batch;
+        ok = evaluate_batch(h, t->mistake, &s, first, n, &sum);
     }
     side_close(&s);
     arena_free(scratch);
-    return ok && sum.n_tokens ? measure_end(&sum).nmse : INFINITY;
+    *out = measure_end(&sum);
+    return ok;
 }
 
-static void try_mistake(hypotheses *h, const mistake *m, uint32_t at, const char *what) {
-    if (h->n_trials == MAX_TRIALS) return;
-    double faithful = try_once(h, m, at, INTERP_FAITHFUL);
-    double reference = try_once(h, m, at, INTERP_REFERENCE);
-    double nmse = fmin(faithful, reference);
-    h->trials[h->n_trials++] = (compare_hypothesis){ what, nmse, nmse <= h->tolerance };
+/* In the nearer of the two arithmetics. */
+static bool measure_trial(hypotheses *h, trial *t, uint32_t n_tokens) {
+    const compare_op *o = &h->c->report->ops[h->target];
+    compare_distance by[2];
+    if (!evaluate(h, t, INTERP_FAITHFUL, n_tokens, &by[0]) || !evaluate(h, t, INTERP_REFERENCE, n_tokens, &by[1]))
+        return false;
+    const compare_distance *d = &by[!(by[0].nmse <= by[1].nmse)];
+    t->nmse = d->n_values ? d->nmse : INFINITY;
+    t->matches = d->n_values && d->nmse <= o->alone_tolerance && d->worst <= o->alone_worst_tolerance;
+    return true;
+}
+
+static bool was_tried(const hypotheses *h, const trial *t) {
+    size_t size = h->c->g->n_values * sizeof *t->where;
+    for (uint32_t i = 0; i < h->n_trials; i++)
+        if (h->trials[i].mistake == t->mistake && !memcmp(h->trials[i].where, t->where, size)) return true;
+    return false;
+}
+
+static bool try_at(hypotheses *h, trial t) {
+    if (was_tried(h, &t) || (t.mistake->mask_shift > 0 && h->c->n_batch < 2)) return true;
+    if (h->n_trials == MAX_TRIALS) {
+        h->n_left_out++;
+        return true;
+    }
+    t.order = h->n_trials;
+    bool ok = measure_trial(h, &t, h->n_tokens);
+    if (ok && t.matches && h->n_tokens < h->c->n_tokens) ok = measure_trial(h, &t, h->c->n_tokens);
+    h->trials[h->n_trials++] = t;
+    return ok;
+}
+
+/* ---- sets of ops, by what their members have in common */
+
+typedef const char *key_reader(arena *a, const op *o);
+
+static const char *key_any(arena *a, const op *o) {
+    (void)a, (void)o;
+    return "";
+}
+
+/* A name without its layer: "Qcur.rope" of "Qcur-0.rope". */
+static const char *without_layer(arena *a, const char *name) {
+    size_t n = strcspn(name, "-"), digits = name[n] ? strspn(name + n + 1, "0123456789") : 0;
+    return digits ? arena_printf(a, "%.*s%s", (int)n, name, name + n + 1 + digits) : name;
+}
+
+static const char *key_name(arena *a, const op *o) {
+    return without_layer(a, o->out->name);
+}
+
+static const char *key_input(arena *a, const op *o) {
+    return o->kind == OP_MATMUL ? without_layer(a, o->in[1]->name) : NULL;
+}
+
+/* "attn" of "blk.0.attn_q.weight" */
+static const char *key_part(arena *a, const op *o) {
+    const char *name = o->kind == OP_MATMUL ? o->in[0]->name : NULL;
+    if (!name || strncmp(name, "blk.", 4)) return NULL;
+    name += 4;
+    name += strcspn(name, ".");
+    return arena_printf(a, "%.*s", (int)strcspn(name, "_"), name);
+}
+
+/* Only square matrices can be taken for transposed ones without a shape that is wrong. */
+static const char *key_square(arena *a, const op *o) {
+    (void)a;
+    return o->kind == OP_MATMUL && o->in[0]->ne[0] == o->in[0]->ne[1] ? "" : NULL;
+}
+
+static key_reader *const keys[] = { key_any, key_name, key_input, key_part, key_square };
+
+static const char *name_members(hypotheses *h, const trial *t, bool one_name) {
+    arena      *a = h->c->memory;
+    const char *text = t->first->out->name;
+    uint32_t    named = 1, more = t->n_ops - 1;
+    if (one_name) return arena_printf(a, "%s and %u more of its name", text, more);
+    for (uint32_t i = 0; i < h->c->g->n_ops && named < MAX_NAMED; i++) {
+        const op *o = h->c->g->ops[i];
+        if (o == t->first || !t->where[o->out->id]) continue;
+        text = arena_printf(a, "%s%s%s", text, --more ? ", " : " and ", o->out->name);
+        named++;
+    }
+    return more ? arena_printf(a, "%s and %u more", text, more) : text;
+}
+
+static const char *describe_set(hypotheses *h, const trial *t) {
+    arena      *a = h->c->memory;
+    const char *name = key_name(a, t->first);
+    bool        one_name = true;
+    for (uint32_t i = 0; i < h->c->g->n_ops; i++) {
+        const op *o = h->c->g->ops[i];
+        if (t->where[o->out->id] && strcmp(key_name(a, o), name)) one_name = false;
+    }
+    const char *what = one_name ? mistake_text(a, t->mistake, h->c->g, t->first)
+                                : mistake_text_of_many(a, t->mistake, h->c->g, t->first);
+    return arena_printf(a, "in %s, %s", name_members(h, t, one_name), what);
+}
+
+static bool can_be_at(const hypotheses *h, const mistake *m, const bool *among, uint32_t i) {
+    return among[i] && mistake_applies(m, h->c->g, h->c->g->ops[i]);
+}
+
+/* Those of `among` that have the key of op i; no members if one before i has it, which was the first. */
+static trial make_set(hypotheses *h, const mistake *m, const bool *among, key_reader *key, uint32_t i) {
+    const graph *g = h->c->g;
+    trial        t = { .mistake = m, .first = g->ops[i] };
+    const char  *wanted = key(h->c->memory, t.first);
+    if (!wanted) return t;
+    t.where = ARENA_ARRAY(h->c->memory, bool, g->n_values);
+    for (uint32_t k = 0; k < g->n_ops; k++) {
+        const char *other = can_be_at(h, m, among, k) ? key(h->c->memory, g->ops[k]) : NULL;
+        if (!other || strcmp(other, wanted)) continue;
+        if (k < i) return (trial){ .mistake = m };
+        t.where[g->ops[k]->out->id] = true;
+        t.n_ops++;
+    }
+    return t;
+}
+
+/* Which weight is read instead is only the same for ops of one name. */
+static bool try_sets(hypotheses *h, const mistake *m, const bool *among) {
+    for (size_t k = 0; k < ARRAY_LEN(keys); k++) {
+        if (m->sibling && keys[k] != key_name) continue;
+        for (uint32_t i = 0; i <= h->target; i++) {
+            if (!can_be_at(h, m, among, i)) continue;
+            trial t = make_set(h, m, among, keys[k], i);
+            if (t.n_ops < 2) continue;
+            t.what = describe_set(h, &t);
+            if (!try_at(h, t)) return false;
+        }
+    }
+    return true;
+}
+
+static bool try_each(hypotheses *h, const mistake *m, const bool *among) {
+    comparison *c = h->c;
+    for (uint32_t i = 0; i <= h->target; i++) {
+        if (!can_be_at(h, m, among, i)) continue;
+        const op   *o = c->g->ops[i];
+        trial       t = { .mistake = m, .first = o, .n_ops = 1 };
+        const char *what = mistake_text(c->memory, m, c->g, o);
+        t.where = ARENA_ARRAY(c->memory, bool, c->g->n_values);
+        t.where[o->out->id] = true;
+        t.what = i == h->target ? what : arena_printf(c->memory, "in %s, %s", o->out->name, what);
+        if (!try_at(h, t)) return false;
+    }
+    return true;
+}
+
+static bool try_all(hypotheses *h, const bool *among) {
+    for (const mistake *m = mistakes; m->name; m++)
+        if (!try_sets(h, m, among)) return false;
+    for (const mistake *m = mistakes; m->name; m++)
+        if (!try_each(h, m, among)) return false;
+    return true;
 }
 
 /* ---- all of them */
 
-static void try_at_each(hypotheses *h, const mistake *m) {
-    comparison *c = h->c;
-    const op   *first = NULL;
-    uint32_t    n = 0;
-    for (uint32_t i = 0; i <= h->target; i++) {
-        const op *o = c->g->ops[i];
-        if (h->roles[i] != INTERP_COMPUTED || !mistake_applies(m, c->g, o)) continue;
-        const char *what = mistake_text(c->memory, m, c->g, o);
-        if (i != h->target) what = arena_printf(c->memory, "%s (in %s)", what, o->out->name);
-        try_mistake(h, m, i, what);
-        if (!n++) first = o;
-    }
-    if (n < 2) return;
-    const char *what = mistake_text(c->memory, m, c->g, first);
-    try_mistake(h, m, TOGETHER, arena_printf(c->memory, "%s (in %s, and likewise in %u more op%s)", what,
-                                             first->out->name, n - 1, n > 2 ? "s" : ""));
+static uint32_t count_matches(const hypotheses *h) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < h->n_trials; i++) n += h->trials[i].matches;
+    return n;
 }
 
 static int compare_trials(const void *x, const void *y) {
-    const compare_hypothesis *a = x, *b = y;
+    const trial *a = x, *b = y;
     if (a->matches != b->matches) return a->matches ? -1 : 1;
-    return a->nmse < b->nmse ? -1 : a->nmse > b->nmse;
+    if (a->nmse < b->nmse || a->nmse > b->nmse) return a->nmse < b->nmse ? -1 : 1;
+    return a->order < b->order ? -1 : 1;
 }
 
-bool compare_try_hypotheses(comparison *c, side *suspect, uint32_t at) {
+static void tell(hypotheses *h) {
+    comparison     *c = h->c;
     compare_report *r = c->report;
-    hypotheses h = { .c = c, .suspect = suspect, .target = at, .tolerance = r->ops[at].alone_tolerance };
-    h.trials = ARENA_ARRAY(c->memory, compare_hypothesis, MAX_TRIALS);
-    find_segment(&h);
-    if (!gather(&h)) return false;
-    for (const mistake *m = mistakes; m->name; m++) try_at_each(&h, m);
-    qsort(h.trials, h.n_trials, sizeof *h.trials, compare_trials);
-    r->hypotheses = h.trials;
-    r->n_hypotheses = h.n_trials < MAX_REPORTED ? h.n_trials : MAX_REPORTED;
-    if (h.n_trials && h.trials[0].matches)
-        r->verdict = arena_printf(c->memory, "%s: matches when %s", r->ops[at].name, h.trials[0].what);
+    uint32_t        n = count_matches(h);
+    qsort(h->trials, h->n_trials, sizeof *h->trials, compare_trials);
+    r->n_hypotheses = h->n_trials < MAX_REPORTED ? h->n_trials : MAX_REPORTED;
+    r->hypotheses = ARENA_ARRAY(c->memory, compare_hypothesis, r->n_hypotheses);
+    for (uint32_t i = 0; i < r->n_hypotheses; i++)
+        r->hypotheses[i] = (compare_hypothesis){ h->trials[i].what, h->trials[i].nmse, h->trials[i].matches };
+    if (h->n_left_out)
+        compare_note(c, "%u hypotheses were not tried: %u ops may be what is wrong", h->n_left_out,
+                     h->segment.n_computed);
+    if (!n) return;
+    const char *also = n == 1 ? "" : arena_printf(c->memory, " (so it does by %u other hypothes%s)", n - 1,
+                                                  n == 2 ? "is" : "es");
+    r->verdict = arena_printf(c->memory, "%s: matches when %s%s", r->ops[h->target].name, h->trials[0].what, also);
+}
+
+bool compare_try_hypotheses(comparison *c, uint32_t at) {
+    const compare_op *o = &c->report->ops[at];
+    hypotheses h = { .c = c, .suspect = compare_suspect(c), .target = at, .segment = compare_find_segment(c, at) };
+    uint32_t   beginning = o->alone.worst_token < BEGINNING ? BEGINNING : o->alone.worst_token + 1;
+    bool      *computed = ARENA_ARRAY(c->memory, bool, c->g->n_ops);
+    h.n_tokens = c->n_tokens < beginning ? c->n_tokens : beginning;
+    h.trials = ARENA_ARRAY(c->memory, trial, MAX_TRIALS);
+    for (uint32_t i = 0; i < c->g->n_ops; i++) computed[i] = h.segment.roles[i] == INTERP_COMPUTED;
+    if (!try_all(&h, h.segment.suspicious)) return false;
+    if (!count_matches(&h) && h.segment.n_suspicious < h.segment.n_computed && !try_all(&h, computed)) return false;
+    tell(&h);
     return true;
 }

@@ -18,14 +18,20 @@ compare_logits_sum *compare_logits_begin(comparison *c) {
     return s;
 }
 
-/* The indices of the `count` largest of n, the largest first, of equals the lower index first. */
-static void find_best(const float *x, uint64_t n, int32_t *best, uint32_t count) {
+/* Whether x is better than y; what is no number is worst. */
+static bool is_better(float x, float y) {
+    return isnan(y) ? !isnan(x) : x > y;
+}
+
+/* The indices of the largest of n, the largest first, of equals the lower index first; then -1. */
+static void find_best(const float *x, uint64_t n, int32_t best[COMPARE_TOP]) {
     uint32_t found = 0;
+    for (uint32_t i = 0; i < COMPARE_TOP; i++) best[i] = -1;
     for (uint64_t i = 0; i < n; i++) {
-        uint32_t at = found < count ? found++ : count;
-        for (; at > 0 && x[i] > x[best[at - 1]]; at--)
-            if (at < count) best[at] = best[at - 1];
-        if (at < count) best[at] = (int32_t)i;
+        uint32_t at = found < COMPARE_TOP ? found++ : COMPARE_TOP;
+        for (; at > 0 && is_better(x[i], x[best[at - 1]]); at--)
+            if (at < COMPARE_TOP) best[at] = best[at - 1];
+        if (at < COMPARE_TOP) best[at] = (int32_t)i;
     }
 }
 
@@ -43,13 +49,24 @@ static uint32_t count_common(const int32_t *a, const int32_t *b, uint32_t n) {
     return common;
 }
 
-static void keep_best(const comparison *c, compare_logits *l, const float *a, const float *b, uint32_t top) {
-    for (uint32_t i = 0; i < top; i++) {
-        l->best_logit_a[i] = (double)a[l->best_a[i]];
-        l->best_logit_b[i] = (double)b[l->best_b[i]];
-        l->best_text_a[i] = compare_token_text(c, l->best_a[i]);
-        l->best_text_b[i] = compare_token_text(c, l->best_b[i]);
+/* An id that there is none of has no logit and no text. */
+static void keep_best(const comparison *c, const float *x, const int32_t *best, int32_t *ids, double *logits,
+                      const char **texts) {
+    for (uint32_t i = 0; i < COMPARE_TOP; i++) {
+        ids[i] = best[i];
+        logits[i] = best[i] < 0 ? 0 : (double)x[best[i]];
+        texts[i] = best[i] < 0 ? NULL : compare_token_text(c, best[i]);
     }
+}
+
+/* Σ p_a · (log p_a - log p_b), where what A holds to be impossible counts nothing. */
+static double divergence_of(const float *a, double norm_a, const float *b, double norm_b, uint64_t n) {
+    double sum = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        double log_a = (double)a[i] - norm_a, p = exp(log_a);
+        if (!(p <= 0)) sum += p * (log_a - ((double)b[i] - norm_b));
+    }
+    return sum;
 }
 
 void compare_logits_add(compare_logits_sum *s, uint32_t token, const float *a, const float *b) {
@@ -57,25 +74,25 @@ void compare_logits_add(compare_logits_sum *s, uint32_t token, const float *a, c
     compare_logits   *l = &c->report->logits;
     uint64_t n = c->g->n_vocab;
     uint32_t top = n < COMPARE_TOP ? (uint32_t)n : COMPARE_TOP;
-    double   norm_a = log_sum_exp(a, n), norm_b = log_sum_exp(b, n), divergence = 0;
-    find_best(a, n, l->best_a, top);
-    find_best(b, n, l->best_b, top);
-    for (uint64_t i = 0; i < n; i++) {
-        double log_a = (double)a[i] - norm_a;
-        divergence += exp(log_a) * (log_a - ((double)b[i] - norm_b));
-    }
+    int32_t  best_a[COMPARE_TOP], best_b[COMPARE_TOP];
+    double   norm_a = log_sum_exp(a, n), norm_b = log_sum_exp(b, n);
+    double   divergence = divergence_of(a, norm_a, b, norm_b, n);
+    find_best(a, n, best_a);
+    find_best(b, n, best_b);
     l->n_tokens++;
-    l->same_best += l->best_a[0] == l->best_b[0];
-    s->overlap += (double)count_common(l->best_a, l->best_b, top) / top;
+    l->same_best += best_a[0] == best_b[0];
+    s->overlap += (double)count_common(best_a, best_b, top) / top;
     s->divergence += divergence;
-    if (!(divergence <= l->divergence_most)) l->divergence_most = divergence;
+    if (isnan(divergence) || divergence > l->divergence_most) l->divergence_most = divergence;
     if (token + 1 < c->n_tokens) {
         int32_t next = c->tokens[token + 1];
         s->loss_a += norm_a - (double)a[next];
         s->loss_b += norm_b - (double)b[next];
         l->n_predicted++;
+        return;
     }
-    if (token + 1 == c->n_tokens) keep_best(c, l, a, b, top);
+    keep_best(c, a, best_a, l->best_a, l->best_logit_a, l->best_text_a);
+    keep_best(c, b, best_b, l->best_b, l->best_logit_b, l->best_text_b);
 }
 
 void compare_logits_end(compare_logits_sum *s) {

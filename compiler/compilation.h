@@ -43,7 +43,6 @@ bool        compilation_read_vocab(compilation *c);  /* sets has_vocab; warns wh
 bool        compilation_check_heads(compilation *c); /* false, reported: heads larger than kernels take */
 uint32_t    compilation_choose_ctx(compilation *c);  /* positions in the cache; warns where they are many */
 const char *compilation_model_name(compilation *c);  /* general.name, or the file's */
-const char *compilation_base_name(const char *path);
 
 /* driver_output.c: whether the options' output can be one, and writing it, the last stage. */
 bool compilation_check_output(compilation *c);

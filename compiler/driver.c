@@ -29,11 +29,6 @@
 
 /* ---- stages */
 
-const char *compilation_base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 const char *driver_symbol_lacks(const char *text) {
     bool ok = *text && !(*text >= '0' && *text <= '9');
     for (const char *c = text; *c; c++)
@@ -53,7 +48,8 @@ static bool check_options(compilation *c) {
     if (o->unroll % 4)
         return diag_error(&c->messages, "unrolling %u blocks: not a multiple of 4", o->unroll);
     const char *lacks = o->symbol ? driver_symbol_lacks(o->symbol) : "given";
-    if (lacks) return diag_error(&c->messages, "the symbol '%s' is not %s", o->symbol ? o->symbol : "", lacks);
+    if (lacks)
+        return diag_error(&c->messages, "the symbol '%s' is not %s", o->symbol ? o->symbol : "", lacks);
     return compilation_check_output(c);
 }
 
@@ -76,7 +72,9 @@ static bool read_text(compilation *c, const char *path, const char **text, size_
         n += fread(all + n, 1, room - n, f);
     } while (n == room && n < MAX_TEXT);
     bool failed = ferror(f) || n >= MAX_TEXT;
-    if (failed) diag_error(&c->messages, "%s: %s", path, n >= MAX_TEXT ? "too long for a template" : strerror(errno));
+    if (failed)
+        diag_error(&c->messages, "%s: %s", path,
+                   n >= MAX_TEXT ? "too long for a template" : strerror(errno));
     fclose(f);
     *text = all;
     *size = n;
@@ -212,13 +210,13 @@ const char *compilation_model_name(compilation *c) {
     if (kv && kv->type == GGUF_STRING &&
         gguf_get_string(c->file, &quiet, "general.name", &name) == GGUF_PRESENT)
         return arena_copy_text(c->memory, name.data, name.size);
-    return compilation_base_name(c->file->path);
+    return base_name(c->file->path);
 }
 
 static bool stage_emit(compilation *c) {
     if (!compilation_read_vocab(c)) return false;
     c->context = LLVMContextCreate();
-    c->module = LLVMModuleCreateWithNameInContext(compilation_base_name(c->file->path), c->context);
+    c->module = LLVMModuleCreateWithNameInContext(base_name(c->file->path), c->context);
     target_prepare(&c->target, c->module);
     char *absolute = realpath(c->file->path, NULL);
     emit_facts facts = {

@@ -10,7 +10,7 @@
 
 /* The header beside a library: OUTPUT with .h for its ending. */
 static const char *header_path(compilation *c) {
-    const char *out = c->options->output, *dot = strrchr(compilation_base_name(out), '.');
+    const char *out = c->options->output, *dot = strrchr(base_name(out), '.');
     size_t      stem = dot ? (size_t)(dot - out) : strlen(out);
     return arena_printf(c->memory, "%.*s.h", (int)stem, out);
 }
@@ -73,8 +73,8 @@ static bool write_header(compilation *c) {
     const struct header_word words[] = {
         {"NAME", compilation_model_name(c)},
         {"VERSION", GGUFC_VERSION},
-        {"MODEL", compilation_base_name(c->file->path)},
-        {"LIBRARY", compilation_base_name(c->options->output)},
+        {"MODEL", base_name(c->file->path)},
+        {"LIBRARY", base_name(c->options->output)},
         {"SYMBOL", c->options->symbol},
         {NULL, NULL},
     };
@@ -97,4 +97,3 @@ bool compilation_write_output(compilation *c) {
     output_discard(c->options->output);
     return false;
 }
-

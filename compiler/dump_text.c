@@ -2,6 +2,8 @@
  * what is computed from many has six. */
 #include "dump_facts.h"
 
+#include "character.h"
+
 #include <inttypes.h>
 #include <math.h>
 
@@ -11,11 +13,15 @@ static bool is_float(enum quant_field_kind kind) {
     return kind <= QUANT_FIELD_UE4M3;
 }
 
-/* Control characters of a name must not reach a terminal. */
+/* What drives a terminal must not reach it. */
 static void put_name(FILE *out, gguf_string name) {
-    for (uint64_t i = 0; i < name.size; i++) {
-        unsigned char c = (unsigned char)name.data[i];
-        fprintf(out, c < 0x20 || c == 0x7f ? "\\x%02x" : "%c", c);
+    const char *at = name.data, *end = at + name.size;
+    character   c;
+    while (character_take(&at, end, &c)) {
+        bool shown = c.valid && !character_drives(&c);
+        if (shown) fwrite(c.bytes, 1, c.size, out);
+        for (unsigned i = 0; !shown && i < c.size; i++)
+            fprintf(out, "\\x%02x", (unsigned char)c.bytes[i]);
     }
 }
 

@@ -172,11 +172,13 @@ val emit_round_i32(emit *e, val v) {
 }
 
 /* exp(x) = 2^n · exp(r), n = round(x / ln 2), |r| <= ln 2 / 2; exp(r) by its Taylor polynomial of
-   degree 7 (error below 1e-8). x is clamped to where 2^n is a normal number. */
+   degree 7 (error below 1e-8). x is clamped to where 2^n is a normal number; both comparisons are
+   false for no number, which so stays what it is. */
 val emit_exp(emit *e, val v) {
     static const double coefficients[] = {1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24,
                                           1.0 / 6,    1.0 / 2,   1.0,       1.0};
-    val x = emit_fmax(e, v, splat_f32(e, -87.0, v));
+    val under = LLVMBuildFCmp(e->builder, LLVMRealOLT, v, splat_f32(e, -87.0, v), "");
+    val x = choose(e, under, splat_f32(e, -87.0, v), v);
     val over = LLVMBuildFCmp(e->builder, LLVMRealOGT, x, splat_f32(e, 88.0, v), "");
     x = choose(e, over, splat_f32(e, 88.0, v), x);
     val n = emit_round_i32(e, emit_fmul(e, x, splat_f32(e, M_LOG2E, v)));

@@ -97,6 +97,7 @@ static bool rope_fits(const op *o, const value *factors, char *why) {
     if (!factors) return true;
     if (!plain(factors, why)) return false;
     bool     table = factors->kind == VALUE_ACTIVATION;
+    if (table && factors->producer->kind != OP_ROPE_TABLE) return WHY("the factors must be a weight");
     uint64_t expected = table ? o->params.rope_dims : o->params.rope_dims / 2;
     if (value_count(factors) == expected) return true;
     return WHY("%llu %s for %u pairs", U(value_count(factors)), table ? "angles" : "factors",

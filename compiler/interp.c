@@ -113,7 +113,7 @@ static interp_call *new_call(planner *p, const op *o) {
     c->scratch.one_row = o->head;
     for (uint32_t k = 0; k < o->n_in; k++)
         if (o->in[k] && o->in[k]->kind != VALUE_TOKENS) c->in[k] = p->places[o->in[k]->id];
-    bool here = options->only ? options->only == o : options->layer < 0 || options->layer == o->layer;
+    bool here = options->where ? options->where[o->out->id] : options->layer < 0 || options->layer == o->layer;
     if (options->mistake && here && mistake_applies(options->mistake, p->g, o))
         c->mistake = options->mistake;
     return c;

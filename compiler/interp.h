@@ -35,7 +35,7 @@ typedef struct interp_options {
        to (-1: of all layers, and outside them). NULL: none. */
     const mistake *mistake;
     int32_t        layer;
-    const op      *only; /* not NULL: at this op alone */
+    const bool    *where; /* not NULL: at those ops instead, by id of the value that one makes */
 
     /* Part of the graph, by position in graph.ops: which ops are left out, and which make nothing
        themselves, since whoever evaluates the calls puts their values where they belong. NULL: all

@@ -56,7 +56,7 @@ static float f16_at(const uint8_t *p) {
 static float quantize_32(const float *x, int8_t *quants) {
     float most = 0;
     for (int i = 0; i < BLOCK; i++) most = fmaxf(most, fabsf(x[i]));
-    float d = most / 127, inverse = d > 0 ? 1 / d : 0;
+    float d = most / 127, inverse = most > 0 ? 127 / most : 0;
     for (int i = 0; i < BLOCK; i++) quants[i] = (int8_t)lrintf(x[i] * inverse);
     return d;
 }

@@ -8,7 +8,7 @@
 static int compile(int argc, char **argv) {
     ggufc_compile_options options;
     switch (options_parse(&options, argc, argv)) {
-    case OPTIONS_DONE: return fflush(stdout) ? 1 : 0;
+    case OPTIONS_DONE: return 0;
     case OPTIONS_WRONG: return 2;
     case OPTIONS_COMPILE: break;
     }
@@ -18,5 +18,11 @@ static int compile(int argc, char **argv) {
 int main(int argc, char **argv) {
     signal(SIGXFSZ, SIG_IGN); /* a file that grows too large is then an error of its write */
     command_main *command = argc > 1 ? command_find(argv[1]) : NULL;
-    return command ? command(argc - 1, argv + 1) : compile(argc, argv);
+    int status = command ? command(argc - 1, argv + 1) : compile(argc, argv);
+    /* What reports its own failure has failed already; --help and --version have nobody else. */
+    if (!status && (fflush(stdout) || ferror(stdout))) {
+        perror("ggufc: error: standard output");
+        return 1;
+    }
+    return status;
 }

@@ -9,6 +9,17 @@ static bool alike(float a, float b) {
     return isnan(a) ? isnan(b) : isinf(a) && isinf(b) && signbit(a) == signbit(b);
 }
 
+/* A square as a share of the row's own. Where that is nothing, any error is all of it; noise allows none. */
+static void take_row(measure *m, double error, double noise, double norm, uint32_t token) {
+    double row = norm > 0 ? error / norm : error > 0, allowed = norm > 0 ? noise / norm : 0;
+    m->nmse += row;
+    m->noise += allowed;
+    if (allowed > m->worst_noise) m->worst_noise = allowed;
+    if (row <= m->worst) return;
+    m->worst = row;
+    m->worst_token = token;
+}
+
 static void take_most(measure *m, double difference, float a, float b, uint64_t index, uint32_t token) {
     m->most = difference;
     m->most_a = (double)a;
@@ -37,7 +48,7 @@ void measure_add(measure *m, const float *a, const float *b, uint64_t n, uint32_
         if (difference > m->most) take_most(m, difference, a[i], b[i], i, token);
     }
     m->aa += norm;
-    m->nmse += norm > 0 ? error / norm : error > 0;
+    take_row(m, error, noise * noise * (double)n, norm, token);
     m->n_values += n;
     m->n_tokens++;
 }
@@ -63,12 +74,18 @@ compare_distance measure_end(const measure *m) {
     d.most_a = m->most_a;
     d.most_b = m->most_b;
     d.nmse = m->n_strange ? INFINITY : m->nmse / m->n_tokens;
+    d.worst = m->n_strange ? INFINITY : m->worst;
+    d.worst_token = m->n_strange ? m->most_token : m->worst_token;
     d.cosine = norms > 0 ? m->ab / norms : m->aa <= 0 && m->bb <= 0;
     d.n_strange = m->n_strange;
     return d;
 }
 
-double measure_tolerance(double noise_nmse, double slack) {
-    double root = slack * fmax(sqrt(noise_nmse), ROUNDING);
-    return root * root;
+static double tolerate(double noise, double slack) {
+    return slack * slack * fmax(noise, ROUNDING * ROUNDING);
+}
+
+compare_tolerance measure_tolerance(const measure *m, double slack) {
+    if (!m->n_tokens) return (compare_tolerance){ 0 };
+    return (compare_tolerance){ tolerate(m->noise / m->n_tokens, slack), tolerate(m->worst_noise, slack) };
 }

@@ -5,19 +5,21 @@
 
 #include "compare.h"
 
+/* The noise of a row is by how much (root mean square) it may differ for no fault of anybody's. */
 typedef struct measure {
     uint64_t n_values, n_match, n_strange;
     uint32_t n_tokens;
-    double   nmse;             /* summed over tokens */
-    double   mean;             /* |b - a|, summed */
-    double   aa, ab, bb;       /* products, summed */
+    double   nmse, noise;             /* of rows, summed; noise as a share of the row's square too */
+    double   worst, worst_noise;      /* of one row */
+    uint32_t worst_token;
+    double   mean;                    /* |b - a|, summed */
+    double   aa, ab, bb;              /* products, summed */
     double   most, most_a, most_b;
     uint64_t most_index;
     uint32_t most_token;
 } measure;
 
-/* Takes in the `n` values of `token`. `noise` is by how much (root mean square) the row may differ
-   for no fault of b's: values match within slack times that, or slack ulps. */
+/* Takes in the `n` values of `token`: they match within slack times the row's noise, or slack ulps. */
 void measure_add(measure *m, const float *a, const float *b, uint64_t n, uint32_t token, double noise,
                  double slack);
 
@@ -26,7 +28,7 @@ double measure_noise(const float *a, const float *b, uint64_t n);
 
 compare_distance measure_end(const measure *m);
 
-/* The nmse that one op's noise allows: see Tolerance in compare.h. */
-double measure_tolerance(double noise_nmse, double slack);
+/* What the noise allows nmse and worst to be: see Tolerance in compare.h. */
+compare_tolerance measure_tolerance(const measure *m, double slack);
 
 #endif

@@ -108,6 +108,7 @@ bool mistake_applies(const mistake *m, const graph *g, const op *o) {
     if (memcmp(&m->reading, &none, sizeof none)) return quant_mistake_applies(o->in[0]->type, &m->reading);
     if (m->no_norm_weight || m->norm_weight_plus_one) return o->in[1] != NULL;
     if (m->other_eps) return m->eps < p->eps || m->eps > p->eps;
+    if ((m->rope_base > 0 || m->other_pairing) && p->rope_dims < 4) return false; /* one pair */
     if (m->rope_base > 0) return m->rope_base < p->rope_base || m->rope_base > p->rope_base;
     if (m->no_rope_factors) return o->n_in > 1 && o->in[1];
     if (m->no_rope_scale) return p->rope_scale < 1 || p->rope_scale > 1;
@@ -119,41 +120,110 @@ bool mistake_applies(const mistake *m, const graph *g, const op *o) {
 
 /* ---- telling */
 
-static const char *pairing_text(arena *a, const op_params *p) {
-    uint32_t half = p->rope_dims / 2;
-    if (p->rope_pairing == ROPE_ADJACENT)
-        return arena_printf(a, "half-split pairs (i, i + %u) are rotated instead of interleaved ones", half);
-    return arena_printf(a, "interleaved pairs (2i, 2i + 1) are rotated instead of half-split ones");
+/* A word of a row, and what it stands for; one without `many` is the same for all ops. */
+typedef const char *word_reader(arena *a, const mistake *m, const graph *g, const op *o);
+
+static const char *weight_word(arena *a, const mistake *m, const graph *g, const op *o) {
+    (void)a, (void)m, (void)g;
+    return short_name(o->in[0]);
 }
+
+static const char *second_word(arena *a, const mistake *m, const graph *g, const op *o) {
+    (void)a, (void)m, (void)g;
+    return short_name(o->in[1]);
+}
+
+static const char *first_operand_word(arena *a, const mistake *m, const graph *g, const op *o) {
+    (void)a, (void)m, (void)g;
+    return o->in[0]->name;
+}
+
+static const char *sibling_word(arena *a, const mistake *m, const graph *g, const op *o) {
+    (void)a;
+    return short_name(mistake_sibling(g, o, m->sibling));
+}
+
+static const char *pairing_word(arena *a, const mistake *m, const graph *g, const op *o) {
+    uint32_t half = o->params.rope_dims / 2;
+    (void)m, (void)g;
+    if (o->params.rope_pairing == ROPE_ADJACENT)
+        return arena_printf(a, "half-split pairs (i, i + %u) are rotated instead of interleaved ones", half);
+    return "interleaved pairs (2i, 2i + 1) are rotated instead of half-split ones";
+}
+
+static const char *base_word(arena *a, const mistake *m, const graph *g, const op *o) {
+    (void)m, (void)g;
+    return arena_printf(a, "%g", o->params.rope_base);
+}
+
+static const char *scale_word(arena *a, const mistake *m, const graph *g, const op *o) {
+    (void)m, (void)g;
+    return arena_printf(a, "%g", o->params.rope_scale);
+}
+
+static const char *eps_word(arena *a, const mistake *m, const graph *g, const op *o) {
+    (void)m, (void)g;
+    return arena_printf(a, "%g", (double)o->params.eps);
+}
+
+static const char *attn_scale_word(arena *a, const mistake *m, const graph *g, const op *o) {
+    (void)m, (void)g;
+    return arena_printf(a, "%g", (double)o->params.attn_scale);
+}
+
+static const char *kv_word(arena *a, const mistake *m, const graph *g, const op *o) {
+    (void)m, (void)g;
+    return arena_printf(a, "%u", n_kv_heads(o));
+}
+
+static const char *group_word(arena *a, const mistake *m, const graph *g, const op *o) {
+    (void)m, (void)g;
+    return arena_printf(a, "%u", heads_a_kv_head(o));
+}
+
+static const struct {
+    const char  *word;
+    word_reader *read;
+    const char  *many;
+} words[] = {
+    { "weight", weight_word, "every weight" },
+    { "norm", second_word, "every norm's weight" },
+    { "factors", second_word, NULL },
+    { "a", first_operand_word, "the first operand of every sum" },
+    { "b", second_word, "the second operand of every sum" },
+    { "sibling", sibling_word, "another weight" },
+    { "pairing", pairing_word, NULL },
+    { "base", base_word, NULL },
+    { "scale", scale_word, NULL },
+    { "eps", eps_word, NULL },
+    { "attn_scale", attn_scale_word, NULL },
+    { "kv", kv_word, NULL },
+    { "group", group_word, NULL },
+};
 
 static const char *word_text(arena *a, const char *word, size_t size, const mistake *m, const graph *g,
-                             const op *o) {
-    const op_params *p = &o->params;
-    char name[16] = "";
-    memcpy(name, word, size < sizeof name ? size : sizeof name - 1);
-    if (!strcmp(name, "weight")) return short_name(o->in[0]);
-    if (!strcmp(name, "norm")) return short_name(o->in[1]);
-    if (!strcmp(name, "factors")) return short_name(o->in[1]);
-    if (!strcmp(name, "a")) return o->in[0]->name;
-    if (!strcmp(name, "b")) return o->in[1]->name;
-    if (!strcmp(name, "sibling")) return short_name(mistake_sibling(g, o, m->sibling));
-    if (!strcmp(name, "pairing")) return pairing_text(a, p);
-    if (!strcmp(name, "base")) return arena_printf(a, "%g", p->rope_base);
-    if (!strcmp(name, "scale")) return arena_printf(a, "%g", p->rope_scale);
-    if (!strcmp(name, "eps")) return arena_printf(a, "%g", (double)p->eps);
-    if (!strcmp(name, "attn_scale")) return arena_printf(a, "%g", (double)p->attn_scale);
-    if (!strcmp(name, "kv")) return arena_printf(a, "%u", n_kv_heads(o));
-    if (!strcmp(name, "group")) return arena_printf(a, "%u", heads_a_kv_head(o));
-    bug("mistake %s: {%s}", m->name, name);
+                             const op *o, bool many) {
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (strlen(words[i].word) == size && !memcmp(words[i].word, word, size))
+            return many && words[i].many ? words[i].many : words[i].read(a, m, g, o);
+    bug("mistake %s: {%.*s}", m->name, (int)size, word);
 }
 
-const char *mistake_text(arena *a, const mistake *m, const graph *g, const op *o) {
+static const char *fill(arena *a, const mistake *m, const graph *g, const op *o, bool many) {
     const char *text = "", *from = m->what;
     for (const char *open; (open = strchr(from, '{'));) {
         size_t size = strcspn(open + 1, "}");
         text = arena_printf(a, "%s%.*s%s", text, (int)(open - from), from,
-                            word_text(a, open + 1, size, m, g, o));
+                            word_text(a, open + 1, size, m, g, o, many));
         from = open + size + 2;
     }
     return arena_printf(a, "%s%s", text, from);
+}
+
+const char *mistake_text(arena *a, const mistake *m, const graph *g, const op *o) {
+    return fill(a, m, g, o, false);
+}
+
+const char *mistake_text_of_many(arena *a, const mistake *m, const graph *g, const op *o) {
+    return fill(a, m, g, o, true);
 }

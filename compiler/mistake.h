@@ -51,4 +51,8 @@ const value *mistake_sibling(const graph *g, const op *o, uint32_t n);
    like the op's right parameters. */
 const char *mistake_text(arena *a, const mistake *m, const graph *g, const op *o);
 
+/* The same for several ops that are made of different weights and values: what of o these are is
+   told without their names. */
+const char *mistake_text_of_many(arena *a, const mistake *m, const graph *g, const op *o);
+
 #endif

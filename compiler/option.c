@@ -64,7 +64,10 @@ bool option_read(const option *o, const option_table *table, char **argv) {
     const char *text = argv[0][size] ? argv[0] + size + 1 : NULL;
     char        name[40];
     snprintf(name, sizeof name, "%.*s", (int)size, argv[0]);
-    if (!o->argument && text) return option_wrong(name, text, "expected: it takes no value");
+    if (!o->argument && text) {
+        fprintf(stderr, "ggufc: error: %s takes no value\n", name);
+        return false;
+    }
     if (o->argument && !text && !(text = argv[1])) {
         fprintf(stderr, "ggufc: error: %s needs a value: %s\n", name, o->argument);
         return false;

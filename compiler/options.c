@@ -128,7 +128,7 @@ static const option output_rows[] = {
     {"--symbol", NULL, "NAME", read_symbol, "of the model, unless it is an exe (default ggufc_compiled)"},
     {"--runtime", NULL, "FILE", read_runtime, "the runtime library (default: beside this program)"},
     {"--trace", NULL, NULL, read_trace, "keep every named activation: the executable then has --trace=FILE"},
-    {"--dump", NULL, "WHAT,…", read_dump, "print graph, plan, llvm-ir or asm to standard output"},
+    {"--dump", NULL, "WHAT[,WHAT]", read_dump, "print graph, plan, llvm-ir or asm to standard output"},
     {"--stop-after", NULL, "STAGE", read_stop, "gguf, arch, resolve, fuse, plan, emit, target or link"},
     {0},
 };
@@ -138,7 +138,8 @@ const option options_of_model[] = {
     {"--features", NULL, "LIST", read_features, "CPU features to add or remove: +avx512vnni,-avx512f"},
     {"--ctx", NULL, "N", read_ctx, "positions in the key-value cache (default: as trained, at most 4096)"},
     {"--batch", NULL, "N", read_batch, "most tokens of a prompt at a time (default 256)"},
-    {"--unroll", NULL, "full|N", read_unroll, "blocks of a row that stand straight-line: all (default), or N, a multiple of 4"},
+    {"--unroll", NULL, "full|N", read_unroll,
+     "blocks of a row that stand straight-line: all (default), or N, a multiple of 4"},
     {"--arch", NULL, "FILE", read_arch, "an architecture template instead of the built-in one"},
     {"--verbose", "-v", NULL, read_verbose, "say what each stage took"},
     {0},

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -209,9 +210,19 @@ recorded_value *recording_find(const recording *r, const char *name) {
     return NULL;
 }
 
+/* Columns told by a tensor's last dimension, which are a token's rows: all of them together are as
+   many values as it has. */
+static bool is_one_token(const recorded_value *v, uint64_t values_per_token) {
+    return v->n_columns > 1 && v->columns->token < 0 && v->n * v->n_columns == values_per_token;
+}
+
 bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_token) {
     if (!values_per_token) bug("%s: no values for a token", v->name);
     uint64_t n_columns = v->n / values_per_token;
+    if (is_one_token(v, values_per_token)) {
+        v->n = values_per_token;
+        make_columns(a, v, v->columns->data, 1);
+    }
     if (v->n <= values_per_token) {
         v->unsplit = false;
         return true;
@@ -230,6 +241,13 @@ bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_t
     v->unsplit = false;
     make_columns(a, v, v->columns->data, n_columns);
     return true;
+}
+
+double recording_step(const recorded_precision *p, float x) {
+    if (!p->n_digits || !isfinite(x)) return 0;
+    double step = pow(10, -p->n_decimals);
+    if (x < 0 || x > 0) step = fmax(step, pow(10, floor(log10(fabs((double)x))) + 1 - p->n_digits));
+    return step;
 }
 
 /* Columns are in order of their tokens. */

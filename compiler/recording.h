@@ -49,6 +49,12 @@ typedef struct recorded_column {
     const float *data;
 } recorded_column;
 
+/* How exactly numbers were written as text: no more digits behind the point than this, and no more
+   significant ones. n_digits 0: they are as the engine had them. */
+typedef struct recorded_precision {
+    int n_decimals, n_digits;
+} recorded_precision;
+
 typedef struct recorded_value {
     const char      *name;
     const char      *source; /* the file it came from, for messages */
@@ -59,6 +65,7 @@ typedef struct recorded_value {
        be told apart before the activation's size is known. columns[0] then holds all `n` values,
        and recording_split makes columns of it. */
     bool             unsplit;
+    recorded_precision precision;
     uint32_t         n_tokens; /* private: how many columns there can be; 0: any number */
 } recorded_value;
 
@@ -96,10 +103,15 @@ const char *recording_map_read(arena *a, diag *d, const char *path);
 recorded_value *recording_find(const recording *r, const char *name);
 
 /* Tells a value how many values a token has (not 0). An unsplit one with no more numbers than that
-   is one column, the last token's; with a multiple, one for each of the last tokens. False after an
-   error was reported: any other count, more columns than the recording has tokens, or a value split
-   before whose columns are longer. */
+   is one column, the last token's; with a multiple, one for each of the last tokens. Columns that
+   have as many values together are one: [32, 8] of 8 tokens is the last one's 8 heads where a token
+   has 256 values. False after an error was reported: any other count, more columns than the
+   recording has tokens, or a value split before whose columns are longer. */
 bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_token);
+
+/* The distance of the numbers that could be written next to x: x is off by at most half of it. 0
+   where nothing was rounded. */
+double recording_step(const recorded_precision *p, float x);
 
 /* The v->n values for `token` of n_tokens, or NULL. Not before an unsplit value was split. */
 const float *recording_row(const recorded_value *v, uint32_t token, uint32_t n_tokens);

@@ -169,7 +169,14 @@ static bool check_pair(folder *f, const piece *before, const piece *p) {
 }
 
 static void make_value(folder *f, recorded_value *v, const piece *pieces, uint32_t n) {
+    recorded_precision most = pieces->numbers.precision;
+    for (uint32_t i = 1; i < n; i++) {
+        const recorded_precision *p = &pieces[i].numbers.precision;
+        if (p->n_decimals > most.n_decimals) most.n_decimals = p->n_decimals;
+        if (p->n_digits > most.n_digits) most.n_digits = p->n_digits;
+    }
     *v = (recorded_value){
+        .precision = most,
         .name = pieces->name,
         .source = pieces->source,
         .n = pieces->numbers.n,

@@ -138,7 +138,7 @@ static bool read_siblings(arena *a, diag *d, recording *r, const char *stem) {
 /* NAME of llamacpp-NAME, or NULL. */
 static const char *model_name(const char *stem) {
     static const char begin[] = "llamacpp-";
-    const char *slash = strrchr(stem, '/'), *name = slash ? slash + 1 : stem;
+    const char *name = base_name(stem);
     return strncmp(name, begin, strlen(begin)) ? NULL : name + strlen(begin);
 }
 
@@ -161,6 +161,7 @@ bool recording_read_logits(arena *a, diag *d, recording *r) {
         .columns = ARENA_NEW(a, recorded_column),
         .n_columns = 1,
         .unsplit = true,
+        .precision = logits.precision,
         .n_tokens = r->n_tokens,
     };
     *v->columns = (recorded_column){ -1, logits.words };

@@ -17,6 +17,7 @@ typedef struct recording_bytes {
 typedef struct recording_numbers {
     const void *words;
     uint32_t    n;
+    recorded_precision precision;
 } recording_numbers;
 
 enum recording_number { RECORDING_F32, RECORDING_ID };

@@ -25,7 +25,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WORD = 4 }; /* the bytes of an f32 or of an id */
+enum {
+    WORD = 4,            /* the bytes of an f32 or of an id */
+    MAX_EXPONENT = 1000, /* what is beyond it is 0 or infinite */
+};
 
 bool recording_has_end(const char *text, const char *end) {
     size_t n = strlen(text), n_end = strlen(end);
@@ -97,7 +100,7 @@ bool recording_parse_binary(arena *a, diag *d, const recording_bytes *file,
     uint32_t *words = ARENA_ARRAY(a, uint32_t, n);
     for (uint64_t i = 0; i < n; i++)
         words[i] = (uint32_t)gguf_load((const uint8_t *)file->data + i * WORD, WORD);
-    *out = (recording_numbers){ words, (uint32_t)n };
+    *out = (recording_numbers){ .words = words, .n = (uint32_t)n };
     return kind != RECORDING_ID || check_ids(d, file->path, out->words, out->n);
 }
 
@@ -120,6 +123,7 @@ typedef struct scanner {
     uint64_t line, n_lines; /* n_lines: those that hold numbers */
     uint32_t *words;
     uint32_t n, capacity;
+    recorded_precision precision; /* of those so far */
 
     bool    labelled; /* lines begin with "INDEX:" */
     counter labels;
@@ -177,12 +181,29 @@ static bool take_id(scanner *s, uint32_t *word) {
     return true;
 }
 
+/* Whole numbers say nothing of how others are written: an index is one, and a 0. */
+static void take_precision(scanner *s, const char *from, const char *end) {
+    int  n_decimals = 0, n_digits = 0, exponent = 0;
+    bool point = false;
+    if (!memchr(from, '.', (size_t)(end - from)) || memchr(from, 'x', (size_t)(end - from))) return;
+    for (; from < end && *from != 'e' && *from != 'E'; from++) {
+        n_decimals += point && is_digit(*from);
+        n_digits += is_digit(*from) && (n_digits || *from != '0');
+        point = point || *from == '.';
+    }
+    if (from < end) exponent = (int)strtol(from + 1, NULL, 10);
+    n_decimals -= exponent < -MAX_EXPONENT ? -MAX_EXPONENT : exponent > MAX_EXPONENT ? MAX_EXPONENT : exponent;
+    if (!s->precision.n_digits || n_decimals > s->precision.n_decimals) s->precision.n_decimals = n_decimals;
+    if (n_digits > s->precision.n_digits) s->precision.n_digits = n_digits;
+}
+
 static bool take_float(scanner *s, uint32_t *word) {
     const char *from = s->at;
     char *end;
     float value = strtof_l(from, &end, s->c_locale);
     s->at = end;
     if (end == from || !is_number_end(s)) return refuse(s, from, "is no number");
+    take_precision(s, from, end);
     memcpy(word, &value, sizeof value);
     return true;
 }
@@ -293,7 +314,7 @@ bool recording_parse_text(arena *a, diag *d, const recording_bytes *text,
         drop_indices(&s);
         uint32_t *words = ARENA_ARRAY(a, uint32_t, s.n);
         memcpy(words, s.words, (size_t)s.n * WORD);
-        *out = (recording_numbers){ words, s.n };
+        *out = (recording_numbers){ words, s.n, s.precision };
     }
     freelocale(s.c_locale);
     arena_free(s.memory);

@@ -59,8 +59,8 @@ enum report_verdict {
     REPORT_NOT_COMPARED,
     REPORT_OK,
     REPORT_WRONG,     /* beyond its tolerance, and not known to be inherited */
-    REPORT_INHERITED, /* beyond, but right for B's inputs */
-    REPORT_NEW,       /* not beyond, but wrong for B's inputs */
+    REPORT_INHERITED, /* beyond, but right for its own inputs */
+    REPORT_NEW,       /* not beyond, but wrong for its own inputs */
     REPORT_VERDICTS,
 };
 

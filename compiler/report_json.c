@@ -60,6 +60,8 @@ static void put_distance(json *j, const char *name, const compare_distance *d) {
     json_number(j, "most_b", d->most_b);
     json_number(j, "nmse", d->nmse);
     json_number(j, "cosine", d->cosine);
+    json_number(j, "worst", d->worst);
+    json_count(j, "worst_token", d->worst_token);
     json_count(j, "n_strange", d->n_strange);
     json_close(j, '}');
 }
@@ -72,9 +74,11 @@ static void put_op(json *j, const compare_op *o) {
     json_integer(j, "layer", o->layer);
     put_distance(j, "between", &o->between);
     json_number(j, "tolerance", o->tolerance);
+    json_number(j, "worst_tolerance", o->worst_tolerance);
     json_bool(j, "beyond", o->beyond);
     put_distance(j, "alone", &o->alone);
     json_number(j, "alone_tolerance", o->alone_tolerance);
+    json_number(j, "alone_worst_tolerance", o->alone_worst_tolerance);
     json_bool(j, "alone_beyond", o->alone_beyond);
     json_close(j, '}');
 }

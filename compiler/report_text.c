@@ -11,7 +11,7 @@ enum {
     EXCERPT = 72,   /* columns of the text that is compared */
     FIRST_IDS = 8,  /* token ids that are shown */
     WIDEST = 40,    /* of a table's column; what is wider moves the rest of its line */
-    WIDEST_MISTAKE = 76,
+    WIDEST_HYPOTHESIS = 78,
     COSTLY = 5,
     STRANGE = 5,
     DIGITS = 2,     /* in the table */
@@ -209,9 +209,9 @@ typedef struct table {
     unsigned             n, gap, total;
 } table;
 
-static void widen(unsigned *width, unsigned widest, const char *text) {
+static void widen(unsigned *width, const char *text, unsigned most) {
     unsigned n = width_of(text);
-    if (n > *width) *width = n < widest ? n : widest;
+    if (n > *width) *width = n < most ? n : most;
 }
 
 static table measure_table(const compare_report *r) {
@@ -221,9 +221,9 @@ static table measure_table(const compare_report *r) {
         const report_column *column = &report_columns[c];
         if (column->flags & REPORT_WIDE || !report_has_column(r, column)) continue;
         unsigned *width = &t.width[t.n];
-        widen(width, WIDEST, column->title);
+        widen(width, column->title, WIDEST);
         for (uint32_t i = 0; i < r->n_ops; i++)
-            widen(width, WIDEST, column->cell(cell, &r->ops[i], DIGITS));
+            widen(width, column->cell(cell, &r->ops[i], DIGITS), WIDEST);
         t.total += *width;
         t.columns[t.n++] = column;
     }
@@ -344,7 +344,7 @@ static void put_hypotheses(printer *p, const compare_report *r) {
     if (!r->n_hypotheses) return;
     char     number[REPORT_NUMBER];
     unsigned width = 10;
-    for (uint32_t i = 0; i < r->n_hypotheses; i++) widen(&width, WIDEST_MISTAKE, r->hypotheses[i].what);
+    for (uint32_t i = 0; i < r->n_hypotheses; i++) widen(&width, r->hypotheses[i].what, WIDEST_HYPOTHESIS);
     end_line(p);
     style_begin(p, DIM);
     put(p, "  hypothesis");
@@ -396,6 +396,7 @@ static void put_candidate(printer *p, int32_t id, double logit, const char *text
 }
 
 static void put_best(printer *p, const compare_logits *l) {
+    if (l->best_a[0] < 0 && l->best_b[0] < 0) return;
     end_line(p);
     style_begin(p, DIM);
     put(p, "  most likely after the last token");

@@ -2,6 +2,7 @@
 
 #include "session.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- values of a batch */
@@ -43,10 +44,12 @@ static uint32_t find_op(const graph *g, const char *name) {
 
 static bool match_activations(side *s, arena *a, diag *d, const ggufc_model *model) {
     s->ops = ARENA_ARRAY(a, uint32_t, model->n_activations);
+    s->made = ARENA_ARRAY(a, bool, s->g->n_ops);
     for (uint64_t i = 0; i < model->n_activations; i++) {
         const ggufc_activation *made = &model->activations[i];
         uint64_t n = made->ne[0] * made->ne[1] * made->ne[2];
         s->ops[i] = find_op(s->g, made->name);
+        if (s->ops[i]) s->made[s->ops[i] - 1] = true;
         if (s->ops[i] && op_values(s, s->ops[i] - 1) != n)
             return diag_error(d, "%s: %s has %llu values a token, in the other model it has %llu", s->name,
                               made->name, (unsigned long long)n,
@@ -80,6 +83,19 @@ static int keep_activation(void *context, uint32_t activation, uint32_t position
     return 0;
 }
 
+/* Between -0.5 and 0.5, always the same for an index. */
+static double random_half(uint64_t index) {
+    index = (index + 1) * 0x9e3779b97f4a7c15u;
+    index = (index ^ index >> 31) * 0xbf58476d1ce4e5b9u;
+    return (double)(index >> 11) * 0x1p-53 - 0.5;
+}
+
+static void unround(const side *s, uint32_t at, uint32_t token, float *values) {
+    const recorded_value *v = s->forced_by->recorded[at];
+    for (uint64_t i = 0; i < v->n; i++)
+        values[i] += (float)(random_half(token * v->n + i) * recording_step(&v->precision, values[i]));
+}
+
 /* The value that the call made is kept, then replaced. */
 static int force_value(void *context, const ggufc_call *call, uint32_t position, uint32_t count,
                        uint8_t *arena_bytes) {
@@ -94,6 +110,7 @@ static int force_value(void *context, const ggufc_call *call, uint32_t position,
         keep(s, at, position + i, (const float *)(const void *)values);
         const float *other = side_full_row(s->forced_by, at, position + i);
         if (other) memcpy(values, other, bytes);
+        if (other && s->unrounded) unround(s, at, position + i, (float *)(void *)values);
     }
     return 0;
 }
@@ -109,6 +126,34 @@ static bool evaluate_model(side *s, diag *d, const int32_t *tokens) {
 
 /* ---- recordings */
 
+/* Rounding that is less than that of a result to f32 is none. */
+static bool is_rounded(const recorded_value *v) {
+    for (uint32_t c = 0; v->precision.n_digits && c < v->n_columns; c++) {
+        double lost = 0, square = 0;
+        for (uint64_t i = 0; i < v->n; i++) {
+            double x = (double)v->columns[c].data[i], step = recording_step(&v->precision, v->columns[c].data[i]);
+            lost += step * step / 12;
+            square += x * x;
+        }
+        if (lost > 0x1p-48 * square) return true;
+    }
+    return false;
+}
+
+/* Which tokens columns are of is only known with the number of tokens. */
+static bool check_columns(const side *s, diag *d, const recorded_value *v) {
+    int64_t first = v->columns[0].token, last = v->columns[v->n_columns - 1].token;
+    if (last < (int64_t)s->n_tokens && first >= -(int64_t)s->n_tokens) return true;
+    return diag_error(d, "%s: %s is of %lld tokens or more, but there are %u", v->source, v->name,
+                      (long long)(first < 0 ? -first : last + 1), s->n_tokens);
+}
+
+static void find_foreign(side *s) {
+    for (uint32_t i = 0; i < s->recording->n_values; i++)
+        if (!find_op(s->g, s->recording->values[i].name) && !s->n_foreign++)
+            s->foreign = s->recording->values[i].name;
+}
+
 bool side_open_recording(side *s, arena *a, diag *d, const graph *g, recording *r, uint32_t n_tokens) {
     s->g = g;
     s->recording = r;
@@ -122,7 +167,10 @@ bool side_open_recording(side *s, arena *a, diag *d, const graph *g, recording *
         if (v->n > n)
             return diag_error(d, "%s: %s has %llu values a token, in the model it has %llu", v->source,
                               v->name, (unsigned long long)v->n, (unsigned long long)n);
+        if (!check_columns(s, d, v)) return false;
+        s->rounded = s->rounded || is_rounded(v);
     }
+    find_foreign(s);
     return true;
 }
 
@@ -142,6 +190,7 @@ const float *side_row(const side *s, uint32_t at, uint32_t token, uint64_t *n) {
         return v ? recording_row(v, token, s->n_tokens) : NULL;
     }
     *n = op_values(s, at);
+    if (!s->made[at]) return NULL;
     if (token < s->first || token >= s->first + s->count) bug("token %u is not there", token);
     return s->values[at] + (token - s->first) * *n;
 }
@@ -150,6 +199,22 @@ const float *side_full_row(const side *s, uint32_t at, uint32_t token) {
     uint64_t     n;
     const float *row = side_row(s, at, token, &n);
     return row && n == op_values(s, at) ? row : NULL;
+}
+
+bool side_has(const side *s, uint32_t at, uint32_t token) {
+    if (!s->recording) return s->made[at];
+    return side_full_row(s, at, token) != NULL;
+}
+
+double side_rounding(const side *s, uint32_t at, uint32_t token) {
+    uint64_t     n;
+    const float *row = s->rounded ? side_row(s, at, token, &n) : NULL;
+    double       lost = 0;
+    for (uint64_t i = 0; row && i < n; i++) {
+        double step = recording_step(&s->recorded[at]->precision, row[i]);
+        lost += step * step / 12;
+    }
+    return row ? sqrt(lost / (double)n) : 0;
 }
 
 void side_close(side *s) {

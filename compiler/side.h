@@ -15,13 +15,18 @@ typedef struct side {
 
     recording       *recording; /* NULL: a model */
     recorded_value **recorded;  /* by op, or NULL */
+    bool             rounded;   /* text of so few digits that it matters */
+    const char      *foreign;   /* one of its activations that g has not … */
+    uint32_t         n_foreign; /* … of so many */
 
     ggufc_model    model; /* where there is a session, which refers to it: a side must stay where it is */
     ggufc_session *session;
-    uint32_t      *ops; /* by activation of the model: position + 1; 0: none in g */
+    uint32_t      *ops;  /* by activation of the model: position + 1; 0: none in g */
+    bool          *made; /* by op: whether the model makes it */
 
     /* Of a side that is forced: whose values take the place of its own, after these were kept. */
     const struct side *forced_by;
+    bool               unrounded;   /* … changed at random by as much as rounding may have changed them */
     uint32_t          *op_by_value; /* by value id of g: position + 1 */
 } side;
 
@@ -36,7 +41,7 @@ bool side_open_forced(side *s, arena *a, diag *d, const graph *g, const ggufc_mo
                       uint32_t n_threads, const side *by);
 
 /* A recording of n_tokens tokens. False after an error was reported: a value that has more numbers
-   than the activation. */
+   than the activation, or columns for more tokens. */
 bool side_open_recording(side *s, arena *a, diag *d, const graph *g, recording *r, uint32_t n_tokens);
 
 /* Makes the values of tokens first … first + count - 1 available: count <= n_batch, and first is
@@ -49,6 +54,12 @@ const float *side_row(const side *s, uint32_t at, uint32_t token, uint64_t *n);
 
 /* The same where all of the op's values are there. */
 const float *side_full_row(const side *s, uint32_t at, uint32_t token);
+
+/* Whether side_full_row finds it, once the token is available. */
+bool side_has(const side *s, uint32_t at, uint32_t token);
+
+/* The root mean square of what rounding changed in a row; 0 where nothing was rounded. */
+double side_rounding(const side *s, uint32_t at, uint32_t token);
 
 void side_close(side *s); /* a zeroed one is allowed */
 

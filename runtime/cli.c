@@ -22,6 +22,7 @@
 #include "cli_info.h"
 #include "cli_prompt.h"
 #include "cli_flags.h"
+#include "path.h"
 #include "session.h"
 #include "trace.h"
 
@@ -35,11 +36,10 @@ typedef struct cli {
     uint64_t           start_ns;
 } cli;
 
-static volatile sig_atomic_t cli_interrupted;
+static volatile sig_atomic_t cli_interrupted; /* the signal's number */
 
 static void on_interrupt(int signal_number) {
-    (void)signal_number;
-    cli_interrupted = 1;
+    cli_interrupted = signal_number;
 }
 
 /* Reading a mapped file past its new end raises SIGBUS; there is no way back from it. */
@@ -50,14 +50,20 @@ static _Noreturn void on_lost_weights(int signal_number) {
     _exit(EXIT_FAILURE);
 }
 
+static void catch_interrupt(int signal_number) {
+    struct sigaction interrupt = { .sa_handler = on_interrupt, .sa_flags = SA_RESETHAND };
+    struct sigaction before;
+    if (sigaction(signal_number, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        sigaction(signal_number, &interrupt, NULL);
+}
+
+/* A closed pipe and a file that grows too large are errors of the write. */
 static void catch_signals(void) {
     struct sigaction lost = { .sa_handler = on_lost_weights };
-    struct sigaction interrupt = { .sa_handler = on_interrupt, .sa_flags = SA_RESETHAND };
     struct sigaction ignored = { .sa_handler = SIG_IGN };
-    struct sigaction before;
-    if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
-        sigaction(SIGINT, &interrupt, NULL);
+    catch_interrupt(SIGINT);
     sigaction(SIGPIPE, &ignored, NULL);
+    sigaction(SIGXFSZ, &ignored, NULL);
     sigaction(SIGBUS, &lost, NULL);
 }
 
@@ -207,8 +213,12 @@ static int run_trace(cli *c, ggufc_session *session, const cli_prompt *in) {
     };
     trace_report report;
     ggufc_error  error;
-    if (trace_write(session, &request, &report, &error) != GGUFC_OK)
+    catch_interrupt(SIGTERM); /* so that no half file is left */
+    catch_interrupt(SIGHUP);
+    if (trace_write(session, &request, &report, &error) != GGUFC_OK) {
+        if (error.status == GGUFC_STOPPED && cli_interrupted != SIGINT) raise(cli_interrupted);
         return exit_for_error(c, &error);
+    }
     tell(c, "%s: %" PRIu64 " activations of %zu tokens, %.1f MiB", request.path,
          report.n_activations, in->n_tokens, (double)report.bytes / (1 << 20));
     return EXIT_OK;
@@ -255,11 +265,9 @@ static int run(cli *c) {
 }
 
 int cli_main(const ggufc_model *model, int argc, char **argv) {
-    const char *path = argc > 0 ? argv[0] : "ggufc-model";
-    const char *slash = strrchr(path, '/');
     cli c = {
         .model = model,
-        .program = slash ? slash + 1 : path,
+        .program = path_base_name(argc > 0 ? argv[0] : "ggufc-model"),
         .out = { .fd = STDOUT_FILENO },
         .start_ns = generate_clock_ns(),
     };

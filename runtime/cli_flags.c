@@ -179,6 +179,10 @@ ggufc_status cli_flags_parse(cli_flags *o, int argc, char **argv, ggufc_error *e
     }
     if ((o->prompt != NULL) + (o->prompt_file != NULL) + (o->tokens != NULL) > 1)
         return error_set(error, GGUFC_ERROR_OPTIONS, "give only one of -p, -f and --tokens");
+    if (o->trace && !*o->trace)
+        return error_set(error, GGUFC_ERROR_OPTIONS, "--trace: '' is not a file name");
+    if (o->trace && o->bench)
+        return error_set(error, GGUFC_ERROR_OPTIONS, "give only one of --trace and --bench");
     if (!o->trace && (o->trace_filter || o->last_token))
         return error_set(error, GGUFC_ERROR_OPTIONS, "%s is about --trace=FILE, which is not given",
                          o->trace_filter ? "--filter" : "--last-token");

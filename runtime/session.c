@@ -252,7 +252,7 @@ ggufc_status ggufc_session_trace(ggufc_session *s, const int32_t *tokens, size_t
                                  ggufc_activation_sink *sink, void *context, ggufc_error *error) {
     if (!s->model->activations)
         return error_set(error, GGUFC_ERROR_OPTIONS,
-                         "the model was compiled without --trace: its activations are not kept");
+                         "compiled without --trace: its activations are not kept");
     ggufc_status status = session_check_tokens(s, tokens, count, error);
     for (size_t done = 0; status == GGUFC_OK && done < count;) {
         uint32_t n = next_batch(s, count - done);

@@ -205,7 +205,10 @@ ggufc_status trace_write(ggufc_session *session, const trace_request *request,
     char  temporary[MAX_PATH];
     t.n_columns = request->last_token ? 1 : request->n_tokens;
     uint64_t n = count_wanted(&t);
-    if (t.model->activations && !n)
+    if (!t.model->activations)
+        return error_set(error, GGUFC_ERROR_OPTIONS,
+                         "compiled without --trace: its activations are not kept");
+    if (!n)
         return error_set(error, GGUFC_ERROR_OPTIONS,
                          "no activation is called '%s'; they have names like %s", request->filter,
                          t.model->activations[t.model->n_activations / 2].name);

@@ -12,11 +12,7 @@
 #include <unistd.h>
 
 #include "error.h"
-
-static const char *path_basename(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
+#include "path.h"
 
 /* The file `name` in the directory of the running executable. */
 static bool path_beside_executable(char *path, size_t size, const char *name) {
@@ -36,7 +32,7 @@ static bool file_exists(const char *path) {
 }
 
 static ggufc_status weights_find(weights *w, const ggufc_model *model, ggufc_error *error) {
-    const char *name = path_basename(model->path);
+    const char *name = path_base_name(model->path);
     bool beside = path_beside_executable(w->path, sizeof w->path, name);
     if (beside && file_exists(w->path)) return GGUFC_OK;
     if (file_exists(model->path)) {

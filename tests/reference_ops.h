@@ -37,9 +37,37 @@ static inline double reference_f32(const uint8_t *p) {
     return (double)f;
 }
 
-/* Value i of a row as stored in a file. */
+/* Nibble i of 16 bytes: first all the low ones. */
+static inline int reference_nibble(const uint8_t *bytes, uint64_t i) {
+    return bytes[i % 16] >> (i < 16 ? 0 : 4) & 15;
+}
+
+static inline int reference_bit(const uint8_t *bytes, uint64_t i) {
+    return bytes[i / 8] >> i % 8 & 1;
+}
+
+/* Value i of a block of Q4_K, or of Q5_K: `low` its nibbles, `high` its fifth bits or NULL. */
+static inline double reference_k(const uint8_t *b, const uint8_t *low, const uint8_t *high, uint64_t i) {
+    const uint8_t *s = b + 4;
+    uint64_t j = i / 32;
+    int      scale = j < 4 ? s[j] & 63 : (s[j + 4] & 15) + (s[j - 4] >> 6) * 16;
+    int      min = j < 4 ? s[j + 4] & 63 : s[j + 4] / 16 + (s[j] >> 6) * 16;
+    int      q = low[i / 64 * 32 + i % 32] >> (j % 2 ? 4 : 0) & 15;
+    if (high) q += (high[i % 32] >> j & 1) * 16;
+    return reference_half(reference_u16(b)) * scale * q - reference_half(reference_u16(b + 2)) * min;
+}
+
+static inline double reference_q6_k(const uint8_t *b, uint64_t i) {
+    uint64_t half = i / 128, part = i % 128 / 32, k = i % 32;
+    int low = b[half * 64 + part % 2 * 32 + k] >> (part < 2 ? 0 : 4) & 15;
+    int high = b[128 + half * 32 + k] >> 2 * part & 3;
+    return reference_half(reference_u16(b + 208)) * (int8_t)b[192 + i / 16] * (low + 16 * high - 32);
+}
+
+/* Value i of a row as stored in a file; not a number for a type that is not known here. */
 static inline double reference_weight(uint32_t type, const uint8_t *row, uint64_t i) {
     uint8_t wide[4] = {0};
+    double  d, m;
     switch (type) {
     case QUANT_F32: return reference_f32(row + 4 * i);
     case QUANT_F16: return reference_half(reference_u16(row + 2 * i));
@@ -49,6 +77,24 @@ static inline double reference_weight(uint32_t type, const uint8_t *row, uint64_
     case QUANT_Q8_0:
         row += i / 32 * 34;
         return reference_half(reference_u16(row)) * (int8_t)row[2 + i % 32];
+    case QUANT_Q4_0:
+        row += i / 32 * 18;
+        return reference_half(reference_u16(row)) * (reference_nibble(row + 2, i % 32) - 8);
+    case QUANT_Q5_0:
+        row += i / 32 * 22;
+        return reference_half(reference_u16(row)) *
+               (reference_nibble(row + 6, i % 32) + 16 * reference_bit(row + 2, i % 32) - 16);
+    case QUANT_Q4_1:
+        row += i / 32 * 20;
+        d = reference_half(reference_u16(row)), m = reference_half(reference_u16(row + 2));
+        return d * reference_nibble(row + 4, i % 32) + m;
+    case QUANT_Q5_1:
+        row += i / 32 * 24;
+        d = reference_half(reference_u16(row)), m = reference_half(reference_u16(row + 2));
+        return d * (reference_nibble(row + 8, i % 32) + 16 * reference_bit(row + 4, i % 32)) + m;
+    case QUANT_Q4_K: row += i / 256 * 144; return reference_k(row, row + 16, NULL, i % 256);
+    case QUANT_Q5_K: row += i / 256 * 176; return reference_k(row, row + 48, row + 16, i % 256);
+    case QUANT_Q6_K: return reference_q6_k(row + i / 256 * 210, i % 256);
     default: return NAN;
     }
 }
@@ -61,12 +107,19 @@ static inline void reference_activate(enum quant_type type, double *x, uint64_t 
         if (type == QUANT_F16) x[i] = reference_round(x[i], 11, -24);
         if (type == QUANT_BF16) x[i] = reference_round(x[i], 8, -133);
     }
-    for (uint64_t b = 0; type == QUANT_Q8_0 && b < n; b += 32) {
+    for (uint64_t b = 0; (type == QUANT_Q8_0 || type == QUANT_Q8_1) && b < n; b += 32) {
         double most = 0;
         for (uint64_t i = 0; i < 32; i++) most = fmax(most, fabs(x[b + i]));
         double scale = reference_round(most / 127, 11, -24);
         for (uint64_t i = 0; i < 32; i++)
             x[b + i] = most > 0 ? rint(x[b + i] * 127 / most) * scale : 0;
+    }
+    for (uint64_t b = 0; type == QUANT_Q8_K && b < n; b += 256) {
+        double most = 0;
+        for (uint64_t i = 0; i < 256; i++)
+            if (fabs(x[b + i]) > fabs(most)) most = x[b + i];
+        for (uint64_t i = 0; i < 256; i++)
+            x[b + i] = fabs(most) > 0 ? rint(x[b + i] * -127 / most) * (most / -127) : 0;
     }
 }
 
@@ -135,6 +188,15 @@ static inline void reference_multiply(const double *w, const double *x, uint64_t
     for (uint64_t r = 0; r < n; r++) {
         out[r] = 0;
         for (uint64_t i = 0; i < k; i++) out[r] += w[r * k + i] * x[i];
+    }
+}
+
+/* The same by who takes w for k rows of n. */
+static inline void reference_multiply_transposed(const double *w, const double *x, uint64_t k, uint64_t n,
+                                                 double *out) {
+    for (uint64_t r = 0; r < n; r++) {
+        out[r] = 0;
+        for (uint64_t i = 0; i < k; i++) out[r] += w[i * n + r] * x[i];
     }
 }
 

@@ -224,6 +224,8 @@ static const bad_text bad_builds[] = {
     { LAYER("y = rms_norm(x, w, 1e300)\n"),
       "t.arch:8:20: eps of rms_norm is 1e+300, which is out" },
     { LAYER("y = rms_norm(x, w, 1e-300)\n"), "t.arch:8:20: eps of rms_norm is 1e-300, which is " },
+    { LAYER("y = rope(x, x, head_dim=32, dims=32, base=1e4, pairing=halves)\n"),
+      "t.arch:8:5: rope for 'y-0': the factors must be a weight" },
     { LAYER("y = attention(x, x, x, 0, 1)\n"), "t.arch:8:24: head_dim of attention is 0" },
     { LAYER("y = attention(x, x, x, 4294967296, 1)\n"), "t.arch:8:24: head_dim of attention is" },
 

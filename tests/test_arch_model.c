@@ -102,10 +102,6 @@ static const bad_model bad_models[] = {
       "tensor 'blk.1.attn_q.bias' is [16], expected [32]" },
     { { FIXTURE_VECTOR("rope_freqs.weight", 8) },
       "tensor 'rope_freqs.weight' is [8], expected [4]" },
-    { { { KEY("embedding_length"), EDIT_U32, .number = 256 },
-        FIXTURE_TENSOR("token_embd.weight", 256, 8, 16) }, /* IQ2_XXS */
-      "m.gguf: tensor 'token_embd.weight' has type IQ2_XXS, which cannot be compiled; types that "
-      "can: F32, F16" },
 };
 
 static void test_bad_models(void **state) {

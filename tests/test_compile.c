@@ -5,6 +5,7 @@
 #include "compiled_model.h"
 
 #include "child.h"
+#include "quant.h"
 #include "tools/broken_gguf.h"
 
 #include <errno.h>
@@ -169,7 +170,7 @@ static const struct {
     {{DEMO, "--dump=graphs"}, "--dump: 'graphs'"},
     {{DEMO, "--stop-after=parse"}, "--stop-after: 'parse'"},
     {{DEMO, "-v=1"}, "unknown option '-v=1'"},
-    {{DEMO, "--verbose=1"}, "unknown option '--verbose=1'"},
+    {{DEMO, "--verbose=1"}, "--verbose takes no value"},
 };
 
 static void wrong_flags(void **state) {
@@ -223,6 +224,42 @@ static void broken_files(void **state) {
         assert_false(exists(out));
     }
     free(path);
+    free(out);
+}
+
+/* The demo model, whose first matrix says that it is of another type. */
+static char *of_type(uint32_t type) {
+    static const char name[] = "blk.0.attn_q.weight";
+    size_t   size;
+    char    *data = read_file(DEMO, &size), *path = in_folder("of-type.gguf");
+    uint8_t *at = memmem(data, size, name, strlen(name));
+    assert_non_null(at);
+    at += strlen(name);
+    assert_int_equal(at[0], 2); /* dimensions, each 8 bytes */
+    memcpy(at + 4 + 2 * 8, &type, sizeof type);
+    write_file(path, data, size);
+    free(data);
+    return path;
+}
+
+static void types_that_cannot_be_compiled(void **state) {
+    (void)state;
+    static const struct {
+        enum quant_type type;
+        const char     *message;
+    } types[] = {
+        {QUANT_Q4_0, "has type Q4_0, which cannot be compiled; types that can: F32, F16, Q8_0, BF16; "
+                     "interpreted:MODEL.gguf can be run\n"},
+        {QUANT_IQ2_XXS, "has type IQ2_XXS, which cannot be compiled; types that can: F32, F16, Q8_0, "
+                        "BF16\n"},
+    };
+    char *out = in_folder("refused");
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        char *model = of_type(types[i].type);
+        assert_refused(RUN(model, "-o", out), 1, types[i].message, types[i].message);
+        free(model);
+    }
+    assert_false(exists(out));
     free(out);
 }
 
@@ -411,13 +448,20 @@ static void stopping_writes_nothing(void **state) {
     free(out);
 }
 
-static void dump_to_a_full_disk(void **state) {
+static void print_to_a_full_disk(void **state) {
     (void)state;
+    char *lines[][5] = {
+        {compiler, DEMO, "--stop-after=fuse", "--dump=graph"},
+        {compiler, "--help"},
+        {compiler, "--version"},
+        {compiler, "compare", "--help"},
+        {compiler, "dump", "--help"},
+    };
     int full = open("/dev/full", O_WRONLY);
     if (full < 0) skip();
-    char *argv[] = {compiler, DEMO, "--stop-after=fuse", "--dump=graph", NULL};
-    assert_refused(child_run((child_setup){.argv = argv, .out_fd = full}), 1,
-                   "standard output: No space left", "a dump to /dev/full");
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        assert_refused(child_run((child_setup){.argv = lines[i], .out_fd = full}), 1,
+                       "standard output: No space left", lines[i][1]);
     close(full);
 }
 
@@ -593,12 +637,13 @@ int main(void) {
         cmocka_unit_test(wrong_flags),
         cmocka_unit_test(bad_values),
         cmocka_unit_test(broken_files),
+        cmocka_unit_test(types_that_cannot_be_compiled),
         cmocka_unit_test(every_prefix_is_refused),
         cmocka_unit_test(some_prefixes_are_refused_by_the_program),
         cmocka_unit_test(emit_kinds),
         cmocka_unit_test(library_with_its_header),
         cmocka_unit_test(stopping_writes_nothing),
-        cmocka_unit_test(dump_to_a_full_disk),
+        cmocka_unit_test(print_to_a_full_disk),
         cmocka_unit_test(full_disk_leaves_nothing),
         cmocka_unit_test(places_that_cannot_be_written),
         cmocka_unit_test(a_linker_that_fails),

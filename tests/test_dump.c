@@ -3,6 +3,7 @@
  * every type can be written, as JSON that a parser takes. */
 #include "dump.h"
 #include "gguf_writer.h"
+#include "strict_json.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -61,81 +62,30 @@ static void expect_no_text(const outcome *o, const char *text) {
     if (strstr(o->text, text)) fail_msg("'%s' is in:\n%s", text, o->text);
 }
 
-/* ---- reading JSON: enough to see that it is JSON, and to find a number */
-
-static const char *skip_space(const char *s) {
-    return s + strspn(s, " \n");
-}
-
-static const char *skip_string(const char *s) {
-    assert_int_equal(*s++, '"');
-    for (; *s != '"'; s++) {
-        assert_true((unsigned char)*s >= 0x20);
-        if (*s == '\\') assert_non_null(strchr("\"\\u", *++s));
-    }
-    return s + 1;
-}
-
-/* Past the value at `s`; fails where there is none. */
-static const char *skip_value(const char *s) {
-    s = skip_space(s);
-    if (*s == '"') return skip_string(s);
-    if (!strncmp(s, "null", 4)) return s + 4;
-    if (*s != '{' && *s != '[') {
-        char *end;
-        assert_true(*s == '-' || (*s >= '0' && *s <= '9'));
-        strtod(s, &end);
-        assert_true(end > s && !memchr(s, 'n', (size_t)(end - s)) && end[0] != 'x');
-        return end;
-    }
-    const char close = *s == '{' ? '}' : ']';
-    for (s = skip_space(s + 1); *s != close; s = skip_space(s)) {
-        if (close == '}') {
-            s = skip_space(skip_string(s));
-            assert_int_equal(*s++, ':');
-        }
-        s = skip_space(skip_value(s));
-        if (*s != ',') break;
-        s = skip_space(s + 1);
-        assert_true(*s != close);
-    }
-    assert_int_equal(*s, close);
-    return s + 1;
-}
+/* ---- reading JSON */
 
 static void expect_json(const outcome *o) {
-    const char *end = skip_value(o->text);
-    assert_string_equal(end, "\n");
+    const char *wrong = json_error(o->text);
+    if (wrong) fail_msg("no JSON from here: %.60s\nin:\n%s", wrong, o->text);
+    assert_true(o->size > 2);
+    assert_string_equal(o->text + o->size - 2, "}\n");
 }
 
-/* The value at a path of names and positions, "usual.places.0.row". */
-static const char *find_value(const char *s, const char *where) {
-    while (*where) {
-        const size_t n = strcspn(where, ".");
-        const bool   object = *s == '{';
-        long         left = object ? -1 : strtol(where, NULL, 10);
-        s = skip_space(s + 1);
-        for (;; s = skip_space(skip_space(skip_value(s)) + 1)) {
-            const char *name = s;
-            if (object) s = skip_space(skip_string(s)) + 1;
-            if (object ? !strncmp(name + 1, where, n) && name[1 + n] == '"' : left-- == 0) break;
-            const char *after = skip_space(skip_value(s));
-            if (*after != ',') fail_msg("no %s", where);
-        }
-        s = skip_space(s);
-        where += n + (where[n] == '.');
-    }
-    return s;
+static const char *find_value(const outcome *o, const char *where) {
+    size_t      size;
+    const char *found = json_find(o->text, where, &size);
+    if (!found) fail_msg("no %s", where);
+    return found;
 }
 
 static double number(const outcome *o, const char *where) {
-    const char *s = find_value(o->text, where);
+    const char *s = find_value(o, where);
     if (!strncmp(s, "null", 4)) return (double)NAN;
     return strtod(s, NULL);
 }
 
 static void expect_null(const outcome *o, const char *where) {
-    if (strncmp(find_value(o->text, where), "null", 4) != 0) fail_msg("%s is not null", where);
+    if (strncmp(find_value(o, where), "null", 4) != 0) fail_msg("%s is not null", where);
 }
 
 static void expect_number(const outcome *o, const char *where, double expected) {
@@ -150,7 +100,7 @@ static void expect_near(const outcome *o, const char *where, double expected) {
 }
 
 static void expect_word(const outcome *o, const char *where, const char *expected) {
-    const char *s = find_value(o->text, where);
+    const char *s = find_value(o, where);
     if (*s != '"' || strncmp(s + 1, expected, strlen(expected)) != 0 ||
         s[1 + strlen(expected)] != '"')
         fail_msg("%s: %.40s, expected %s", where, s, expected);
@@ -723,19 +673,21 @@ static void write_odd_names(void **state) {
     (void)state;
     gguf_writer w;
     writer_begin(&w);
-    writer_tensor(&w, "a\x1b[1m\"\\", 4, (uint64_t[]){ 1, 2, 3, 4 }, QUANT_F32);
+    writer_tensor(&w, "a\x1b[1m\"\\\xc2\x9b", 4, (uint64_t[]){ 1, 2, 3, 4 }, QUANT_F32);
     writer_tensor(&w, "\xc3\xa4\xff\xc3|\xe0\x80\x80|\xf0\x9f\x99\x82|\xed\xa0\x80", 1,
                   (uint64_t[]){ 1 }, QUANT_F32);
     writer_finish(&w);
     save(&w);
     outcome o = run_on(path, NULL, false);
-    expect_text(&o, "a\\x1b[1m\"\\");
+    expect_text(&o, "a\\x1b[1m\"\\\\xc2\\x9b ");
+    expect_text(&o, "\xc3\xa4\\xff\\xc3|\\xe0");
     expect_text(&o, "[1, 2, 3, 4]\n");
     expect_no_text(&o, "\x1b");
+    expect_no_text(&o, "\xc2\x9b");
     outcome_free(&o);
     o = run_on(path, NULL, true);
     expect_json(&o);
-    expect_word(&o, "tensors.0.name", "a\\u001b[1m\\\"\\\\");
+    expect_word(&o, "tensors.0.name", "a\\u001b[1m\\\"\\\\\\u009b");
     expect_word(&o, "tensors.1.name",
                   "\xc3\xa4\\ufffd\\ufffd|\\ufffd\\ufffd\\ufffd|\xf0\x9f\x99\x82|\\ufffd\\ufffd\\ufffd");
     outcome_free(&o);

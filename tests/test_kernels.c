@@ -366,6 +366,30 @@ static void run_tokens(machine *m, uint32_t pos, uint32_t n) {
     }
 }
 
+/* A query that is no number makes its head's result none, and no other's. */
+static void check_strange_query(machine *m, const plan_call *c, const ggufc_call *call) {
+    const op *o = c->op;
+    uint64_t  n = value_count(o->in[0]);
+    float    *q = (float *)(void *)(m->arena + o->in[0]->offset);
+    for (uint64_t i = 0; i < n; i++) q[i] = i ? 1 : NAN;
+    call->kernel(&m->state, call->args, 0, call->units);
+    const float *out = (const float *)(const void *)(m->arena + o->out->offset);
+    for (uint64_t i = 0; i < n; i++)
+        if (!isnan(out[i]) != (i >= o->params.head_dim))
+            fail_msg("%s: %s: value %llu is %g", m->name, o->name, (unsigned long long)i,
+                     (double)out[i]);
+}
+
+static void check_strange(machine *m) {
+    m->state.n_tokens = 1;
+    m->state.pos = 40;
+    for (uint32_t i = 0; i < m->plan->n_body; i++) {
+        const op *o = m->plan->body[i].op;
+        if (o->kind == OP_ATTENTION && !o->fused.drop_out)
+            check_strange_query(m, &m->plan->body[i], &m->model->decode.calls[i]);
+    }
+}
+
 /* ---- the whole model: the graph as its template says, no pass applied, against all of it */
 
 /* NMSE of all logits; the weights with the coarsest activations decide. Rounding to fewer bits
@@ -426,6 +450,7 @@ static void check_model(const odd_model *odd, const char *gguf, const char *isa_
     machine m = {.name = name, .model = compiled_model(gguf, flags)};
     machine_open(&m, odd, gguf);
     for (size_t i = 0; i < ARRAY_LEN(batches); i++) run_tokens(&m, batches[i].pos, batches[i].n);
+    check_strange(&m);
     for (int k = 0; k < OP_KIND_COUNT; k++) n_checked[k] += m.n_checked[k];
     machine_close(&m);
     check_whole(&m, odd, gguf);

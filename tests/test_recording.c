@@ -534,6 +534,7 @@ static const shape_case shape_cases[] = {
     { 3, 4, 2, 0, true, 1, NULL },
     { 3, 8, 0, 0, true, 1, NULL },
     { 3, 8, 1, 0, true, 1, NULL },
+    { 2, 4, 2, 0, false, 1, NULL }, /* as many rows as tokens, but all of the last one's */
     { 3, 3, 0, 0, true, 1, NULL }, /* the first 3 values of the last token */
     { 3, 4, 2, 1, true, 1, NULL },
     { 1, 8, 0, 0, false, 1, NULL },
