@@ -375,19 +375,44 @@ static void same_for_any_threads(void **state) {
     }
 }
 
-static const uint32_t batch_sizes[] = {2, 3, 5, 7, 64};
+/* Small batches are multiplied as single tokens are, larger ones by tiles, whose sums have another
+   order: the same to the bit among themselves, and the same tokens chosen. 64 is a multiple of all
+   larger ones, so that no small batch is left over. */
+static const uint32_t small_sizes[] = {2, 3, 5, 7}, large_sizes[] = {8, 16, 32, 64};
+static const uint32_t batch_sizes[] = {2, 3, 5, 7, 8, 13, 64};
+
+static float *same_sizes(const ggufc_model *m, const char *path, const int32_t *tokens, uint32_t n,
+                         const uint32_t *sizes, size_t n_sizes, uint32_t first, const char *name) {
+    float *one = compiled_logits(m, path, tokens, n, first, 1);
+    for (size_t b = 0; b < n_sizes; b++) {
+        float *many = compiled_logits(m, path, tokens, n, m->n_batch < sizes[b] ? first : sizes[b], 1);
+        assert_same(one, many, n, m->n_vocab, "batched", name);
+        free(many);
+    }
+    return one;
+}
+
+static void same_choices(const float *a, const float *b, uint32_t n, uint32_t n_vocab, const char *name) {
+    double nmse = compiled_nmse(a, b, (size_t)n * n_vocab);
+    if (!(nmse <= 5e-5)) fail_msg("%s: NMSE of batches against single tokens %.3g", name, nmse);
+    for (uint32_t i = 0; i < n; i++) {
+        const float *x = a + (size_t)i * n_vocab, *y = b + (size_t)i * n_vocab;
+        uint32_t best = compiled_argmax(x, n_vocab), other = compiled_argmax(y, n_vocab);
+        if (best != other && x[best] - x[other] >= (float)margin)
+            fail_msg("%s: position %u: a batch chooses %u, a single token %u", name, i, other, best);
+    }
+}
 
 static void same_batches(const char *path, const char *flags, const char *name) {
     const ggufc_model *m = compiled_model(path, flags);
     int32_t  tokens[MAX_TOKENS];
-    uint32_t n = least(read_a_story(tokens), m->n_ctx);
-    float   *one = compiled_logits(m, path, tokens, n, 1, 1);
-    for (size_t b = 0; b < ARRAY_LEN(batch_sizes); b++) {
-        float *many = compiled_logits(m, path, tokens, n, batch_sizes[b], 1);
-        assert_same(one, many, n, m->n_vocab, "batched", name);
-        free(many);
-    }
+    uint32_t n = least(least(read_a_story(tokens), m->n_ctx), 64);
+    assert_int_equal(n, 64);
+    float *one = same_sizes(m, path, tokens, n, small_sizes, ARRAY_LEN(small_sizes), 1, name);
+    float *many = same_sizes(m, path, tokens, n, large_sizes, ARRAY_LEN(large_sizes), 64, name);
+    if (m->n_batch >= 8) same_choices(one, many, n, m->n_vocab, name);
     free(one);
+    free(many);
 }
 
 static void same_for_any_batch(void **state) {

@@ -6,7 +6,8 @@
  * each key (its name) and called from every layer with operands from constant tables.
  *
  *     emit.c            helpers            emit_math.c       conversions, sums, exp, sin and cos
- *     emit_dot.c        a row times x      emit_sink.c       where results go: f32, cache, quantized
+ *     emit_dot.c        a row times x      emit_tile.c       many rows times many tokens
+ *     emit_sink.c       where results go: f32, cache, quantized
  *     emit_rope.c       rotation           emit_matmul.c     matrix products
  *     emit_attention.c  attention
  *     emit_elementwise.c  all other ops    emit_model.c      the module: tables, calls, vocabulary
@@ -193,6 +194,25 @@ val emit_row_bytes(emit *e, enum quant_type weight, val at);
 /* `n` weights of a row from element `at` (i64) on, as f32: one whole block of a type that has
    blocks, any number of plain ones. */
 val emit_dequantize(emit *e, enum quant_type weight, val row, val at, uint32_t n);
+
+/* ---- emit_tile.c */
+
+#define EMIT_MAX_LANES        16
+#define EMIT_MAX_TILE_TOKENS  8
+#define EMIT_MAX_TILE_VECTORS 2
+
+/* Whether `rows` rows of such a weight can be multiplied by tiles; how many rows a tile has, and how
+   many bytes for rows of k values. */
+bool     emit_tile_fits(const emit *e, enum quant_type weight, uint32_t rows);
+uint32_t emit_tile_rows(const emit *e);
+uint64_t emit_tile_bytes(const emit *e, uint64_t k);
+
+/* Unpacks the rows that begin at `rows` to `tile`, which is aligned to 64. */
+void emit_tile_unpack(emit *e, uint64_t k, val rows, val tile);
+
+/* Writes the products of a tile and n_tokens activations: for each token a row of f32 to `out`. */
+void emit_tile_multiply(emit *e, uint64_t k, uint32_t n_tokens, val tile, val x, val x_stride, val out,
+                        val out_stride);
 
 /* ---- emit_sink.c */
 

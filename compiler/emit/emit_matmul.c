@@ -8,6 +8,7 @@
 
 #define SHORT_ROW   1024
 #define ROWS_A_CALL 4
+#define TILE_LEAST  8 /* tokens for which unpacking pays */
 
 typedef struct matmul {
     emit       *e;
@@ -18,6 +19,7 @@ typedef struct matmul {
     val         weight[2], x, x_stride, bias, residual, residual_stride, angles, angles_stride;
     val         product, up, sum; /* operands, NULL where no trace is kept */
     val         product_stride, up_stride, sum_stride;
+    val         tiles; /* of each weight's rows; NULL: row by row */
     val         buffer[2]; /* isa.tokens × rows f32, of each weight */
     uint32_t    n_weights;
     uint64_t    k;
@@ -119,8 +121,63 @@ static void one_token(const matmul *m, val token, val first) {
     epilogue(m, emit_i64(m->e, 0), token, first);
 }
 
+/* ---- tiles: a batch of TILE_TOKENS or more */
+
+static bool by_tiles(const matmul *m) {
+    for (uint32_t w = 0; w < m->n_weights; w++)
+        if (!emit_tile_fits(m->e, m->weight_type[w], m->rows)) return false;
+    return true;
+}
+
+static uint32_t n_tiles(const matmul *m) {
+    return m->rows / emit_tile_rows(m->e);
+}
+
+static val tile_at(const matmul *m, uint32_t w, uint32_t i) {
+    return emit_at_const(m->e, m->tiles, (w * n_tiles(m) + i) * emit_tile_bytes(m->e, m->k));
+}
+
+static void unpack(const matmul *m, val first) {
+    emit *e = m->e;
+    for (uint32_t w = 0; w < m->n_weights; w++) {
+        uint64_t row_bytes = quant_row_bytes(m->weight_type[w], m->k);
+        val      rows = emit_at(e, emit_at(e, e->weights, m->weight[w]), emit_mul_const(e, first, row_bytes));
+        for (uint32_t i = 0; i < n_tiles(m); i++)
+            emit_tile_unpack(e, m->k, emit_at_const(e, rows, i * emit_tile_rows(e) * row_bytes), tile_at(m, w, i));
+    }
+}
+
+/* Tokens [from, to), `n` at a time; `from` and `to` are a multiple of n apart. */
+static void tile_tokens(const matmul *m, val first, val from, val to, uint32_t n) {
+    emit  *e = m->e;
+    branch any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, from, to, ""));
+    loop   l = emit_loop_begin(e, from, to, n);
+    val    x = emit_at(e, emit_at(e, e->arena, m->x), emit_mul(e, l.i, m->x_stride));
+    for (uint32_t w = 0; w < m->n_weights; w++)
+        for (uint32_t i = 0; i < n_tiles(m); i++)
+            emit_tile_multiply(e, m->k, n, tile_at(m, w, i), x, m->x_stride,
+                               emit_at_const(e, m->buffer[w], i * emit_tile_rows(e) * 4ull),
+                               emit_i64(e, 4ull * m->rows));
+    loop each = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, n), 1);
+    epilogue(m, each.i, emit_add(e, l.i, each.i), first);
+    emit_loop_end(e, &each, NULL);
+    emit_loop_end(e, &l, NULL);
+    emit_if_end(e, &any);
+}
+
+static void all_by_tiles(const matmul *m, val first) {
+    emit *e = m->e;
+    val   done = emit_i64(e, 0);
+    unpack(m, first);
+    for (uint32_t n = e->isa->tile_tokens; n; n /= 2) {
+        val whole = LLVMBuildAnd(e->builder, e->n_tokens, emit_i64(e, ~(uint64_t)(n - 1)), "");
+        tile_tokens(m, first, done, whole, n);
+        done = whole;
+    }
+}
+
 /* Tokens [0, n_tokens): a few at a time, then one by one. */
-static void all_tokens(const matmul *m, val first) {
+static void all_by_rows(const matmul *m, val first) {
     emit *e = m->e;
     uint32_t few = e->isa->tokens;
     val   whole = LLVMBuildAnd(e->builder, e->n_tokens, emit_i64(e, ~(uint64_t)(few - 1)), "");
@@ -138,6 +195,21 @@ static void all_tokens(const matmul *m, val first) {
     one_token(m, l.i, first);
     emit_loop_end(e, &l, NULL);
     emit_if_end(e, &rest);
+}
+
+static void all_tokens(const matmul *m, val first) {
+    emit *e = m->e;
+    if (!m->tiles) {
+        all_by_rows(m, first);
+        return;
+    }
+    val    least = emit_i64(e, TILE_LEAST);
+    branch many = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntUGE, e->n_tokens, least, ""));
+    all_by_tiles(m, first);
+    emit_if_end(e, &many);
+    branch few = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, e->n_tokens, least, ""));
+    all_by_rows(m, first);
+    emit_if_end(e, &few);
 }
 
 /* ---- the kernel */
@@ -200,8 +272,11 @@ val emit_matmul(emit *e, const plan_call *c, bool prefill) {
     bool   fresh = emit_kernel_begin(e, name);
     matmul m = begin(e, c);
     if (fresh) {
+        uint32_t slots = e->isa->tokens > e->isa->tile_tokens ? e->isa->tokens : e->isa->tile_tokens;
         for (uint32_t w = 0; w < m.n_weights; w++)
-            m.buffer[w] = emit_local(e, (uint64_t)(prefill ? e->isa->tokens : 1) * m.rows * 4);
+            m.buffer[w] = emit_local(e, (uint64_t)(prefill ? slots : 1) * m.rows * 4);
+        if (prefill && by_tiles(&m))
+            m.tiles = emit_local(e, m.n_weights * n_tiles(&m) * emit_tile_bytes(e, m.k));
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);
         val  first = emit_mul_const(e, unit.i, m.rows);
         if (prefill)

@@ -64,8 +64,13 @@ static void quantize_block(emit *e, val row, activation_layout layout, val at, v
     if (e->isa->unsigned_weights) {
         val none = LLVMConstNull(emit_vector(e->i32, 8));
         val excess = e->isa->dot(e, LLVMConstNull(LLVMTypeOf(q)), q, none); /* 128 · Σ q */
-        emit_store(e, LLVMBuildNeg(e->builder, excess, ""),
-                   emit_at(e, emit_at_const(e, row, layout.corrections), at), BLOCK);
+        excess = LLVMBuildNeg(e->builder, excess, "");
+        emit_store(e, excess, emit_at(e, emit_at_const(e, row, layout.corrections), at), BLOCK);
+        if (e->isa->dot_rows) {
+            val total = emit_intrinsic(e, "llvm.vector.reduce.add", LLVMTypeOf(excess), &excess, 1);
+            val total_at = LLVMBuildLShr(e->builder, at, emit_i64(e, 3), "");
+            emit_store(e, total, emit_at(e, emit_at_const(e, row, layout.totals), total_at), 4);
+        }
     }
     val scale_at = LLVMBuildLShr(e->builder, at, emit_i64(e, 3), ""); /* 4 bytes a block of 32 */
     emit_store(e, scale, emit_at(e, emit_at_const(e, row, layout.scales), scale_at), 4);

@@ -96,6 +96,7 @@ activation_layout isa_activation_layout(const isa *target, enum quant_type type,
     if (type != QUANT_Q8_0) bug("activations of type %d", type);
     l.corrections = n;
     l.scales = l.corrections + (target->unsigned_weights ? n : 0);
-    l.bytes = l.scales + n / 8;
+    l.totals = l.scales + n / 8;
+    l.bytes = l.totals + (target->dot_rows ? n / 8 : 0);
     return l;
 }

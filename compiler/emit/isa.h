@@ -10,6 +10,7 @@
  *     i8  quants[n]
  *     i32 corrections[n / 32][8]      where `unsigned_weights`
  *     f32 scales[n / 32]              each already rounded to f16
+ *     i32 totals[n / 32]              of a block's corrections, where there is dot_rows
  */
 #ifndef GGUFC_ISA_H
 #define GGUFC_ISA_H
@@ -31,12 +32,19 @@ typedef struct isa {
     bool        unsigned_weights; /* the dot takes w + 128: the excess is in `corrections` */
 
     uint32_t    dot_length;       /* weights the dot likes to take: 32 or 64 */
+    uint32_t    tile_vectors, tile_tokens; /* of a tile (emit_tile.c), where there is dot_rows */
 
     /* Adds the products of 32 or dot_length weights and activations, four neighbours a lane, to the
        i32 lanes of `sum`. Where unsigned_weights, those must begin with -128 · Σ activations. */
     struct LLVMOpaqueValue *(*dot)(struct emit *e, struct LLVMOpaqueValue *weights,
                                    struct LLVMOpaqueValue *activations,
                                    struct LLVMOpaqueValue *sum);
+
+    /* The same for as many rows as there are lanes: adds to each i32 lane the products of its four
+       unsigned weights with four activations, both as i32 lanes. NULL: it has no such instruction. */
+    struct LLVMOpaqueValue *(*dot_rows)(struct emit *e, struct LLVMOpaqueValue *weights,
+                                        struct LLVMOpaqueValue *activations,
+                                        struct LLVMOpaqueValue *sum);
 } isa;
 
 /* All rows, best first; the last is generic. */
@@ -52,7 +60,7 @@ const char *isa_cpu_features(const char *cpu);
 
 /* Where the parts of one row of `n` activations of `type` are. */
 typedef struct activation_layout {
-    uint64_t corrections, scales, bytes;
+    uint64_t corrections, scales, totals, bytes;
 } activation_layout;
 
 activation_layout isa_activation_layout(const isa *target, enum quant_type type, uint64_t n);

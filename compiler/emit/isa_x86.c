@@ -17,6 +17,12 @@ static val vnni_dot(emit *e, val weights, val activations, val sum) {
     return emit_intrinsic(e, name, NULL, args, 3);
 }
 
+static val vnni_dot_rows(emit *e, val weights, val activations, val sum) {
+    val args[] = {sum, weights, activations};
+    const char *name = emit_length(sum) == 16 ? "llvm.x86.avx512.vpdpbusd.512" : "llvm.x86.avx512.vpdpbusd.256";
+    return emit_intrinsic(e, name, NULL, args, 3);
+}
+
 /* |w| · (x with w's sign): pairs of products are added in i16, which holds them as |x| <= 127 and
    |w| <= 128. */
 static val avx2_dot(emit *e, val weights, val activations, val sum) {
@@ -44,6 +50,9 @@ const isa isa_avx512_vnni = {
     .unsigned_weights = true,
     .dot_length = 64,
     .dot = vnni_dot,
+    .tile_vectors = 2,
+    .tile_tokens = 4,
+    .dot_rows = vnni_dot_rows,
 };
 
 const isa isa_avx_vnni = {
@@ -57,6 +66,9 @@ const isa isa_avx_vnni = {
     .unsigned_weights = true,
     .dot_length = 32,
     .dot = vnni_dot,
+    .tile_vectors = 2,
+    .tile_tokens = 2,
+    .dot_rows = vnni_dot_rows,
 };
 
 const isa isa_avx2 = {
