@@ -4,6 +4,7 @@
 
 #include "cli_prompt.h"
 #include "compare.h"
+#include "engine.h"
 #include "options.h"
 #include "output.h"
 #include "recording.h"
@@ -150,42 +151,58 @@ static bool wants_colour(void) {
     return isatty(STDOUT_FILENO) && !(no && *no) && term && strcmp(term, "dumb") != 0;
 }
 
-static bool write_html(const command *c, diag *d, const compare_report *r) {
+/* The page under another name, empty: whether it can be written is known before anything is evaluated.
+   NULL where none is wanted; false after an error was reported. */
+static bool begin_page(const command *c, diag *d, const char **temporary) {
+    enum engine_kernels kernels;
+    const compare_options *o = &c->compare;
+    const char *inputs[6] = { engine_parse_name(o->a, &kernels), engine_parse_name(o->b, &kernels) };
+    const char *others[] = { o->model, c->map_file, c->prompt_file };
+    for (size_t i = 0, n = 2; i < ARRAY_LEN(others); i++)
+        if (others[i]) inputs[n++] = others[i];
+    *temporary = NULL;
+    if (!c->html) return true;
+    if (!output_check(d, c->html, inputs)) return false;
+    *temporary = output_temporary(c->memory, c->html);
+    return output_write(d, *temporary, "", 0);
+}
+
+static bool write_page(const command *c, diag *d, const compare_report *r, const char *temporary) {
     char  *text = NULL;
     size_t size = 0;
     FILE  *f = open_memstream(&text, &size);
     if (!f) return diag_error(d, "out of memory");
     report_html(r, f);
-    bool ok = !fclose(f);
-    const char *temporary = output_temporary(c->memory, c->html);
+    bool ok = !fclose(f) || diag_error(d, "out of memory");
     ok = ok && output_write(d, temporary, text, size) && output_commit(d, temporary, c->html);
-    if (!ok) output_discard(temporary);
     free(text);
     return ok;
 }
 
-static bool check_html(const command *c, diag *d) {
-    const char *inputs[] = { c->compare.a, c->compare.b, c->compare.model, NULL };
-    return !c->html || output_check(d, c->html, inputs);
-}
-
-static int compare(command *c) {
-    diag d = { 0 };
+static int compare(command *c, diag *d, const char *page) {
     compare_report r;
-    if (!read_maps(c, &d) || !check_html(c, &d)) return EXIT_FAILED;
-    if (isatty(STDERR_FILENO)) c->compare.progress = show_progress;
-    enum compare_outcome outcome = compare_run(c->memory, &d, &c->compare, &r);
+    enum compare_outcome outcome = compare_run(c->memory, d, &c->compare, &r);
     if (outcome == COMPARE_FAILED && !r.tokens_differ) return EXIT_FAILED;
     if (c->json)
         report_json(&r, stdout);
     else
         report_text(&r, stdout, wants_colour());
     if (fflush(stdout) || ferror(stdout)) {
-        diag_error(&d, "standard output: %s", strerror(errno));
+        diag_error(d, "standard output: %s", strerror(errno));
         return EXIT_FAILED;
     }
-    if (c->html && !write_html(c, &d, &r)) return EXIT_FAILED;
+    if (page && !write_page(c, d, &r, page)) return EXIT_FAILED;
     return outcome == COMPARE_SAME ? EXIT_SAME : outcome == COMPARE_DIFFERENT ? EXIT_DIFFERENT : EXIT_FAILED;
+}
+
+static int run(command *c) {
+    diag        d = { 0 };
+    const char *page = NULL;
+    if (isatty(STDERR_FILENO)) c->compare.progress = show_progress;
+    bool ok = read_maps(c, &d) && begin_page(c, &d, &page);
+    int  status = ok ? compare(c, &d, page) : EXIT_FAILED;
+    if (page) output_discard(page);
+    return status;
 }
 
 int command_compare(int argc, char **argv) {
@@ -202,7 +219,7 @@ int command_compare(int argc, char **argv) {
     else if (result == OPTION_RUN) {
         c.compare.a = sides[0];
         c.compare.b = sides[1];
-        if (read_text(&c, &in)) status = compare(&c);
+        if (read_text(&c, &in)) status = run(&c);
     }
     cli_prompt_free(&in);
     arena_free(c.memory);

@@ -44,7 +44,7 @@ bool output_check(diag *d, const char *path, const char *const *inputs) {
     if (!S_ISREG(out.st_mode)) return diag_error(d, "%s: is no regular file to be replaced", path);
     for (; *inputs; inputs++)
         if (!stat(*inputs, &in) && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
-            return diag_error(d, "%s: is read to make it; say another output with -o", path);
+            return diag_error(d, "%s: is read to make it: name another file", path);
     return true;
 }
 

@@ -43,8 +43,8 @@ static inline bool html_reference(html_reader *h) {
 }
 
 /* Whether an attribute may stand in a page that asks for nothing. */
-static inline bool html_allowed(const char *name, const char *value) {
-    if (!strcmp(name, "href")) return *value == '#';
+static inline bool html_allowed(const char *name, const char *content) {
+    if (!strcmp(name, "href")) return *content == '#';
     return strcmp(name, "src") != 0 && strcmp(name, "style") != 0 && strncmp(name, "on", 2) != 0;
 }
 

@@ -342,8 +342,10 @@ static bool look_at_other_side(comparison *c) {
 
 static bool prepare(comparison *c) {
     const compare_options *o = c->options;
-    if (!open_input(c, 0, o->a) || !open_input(c, 1, o->b) || !choose_base(c) || !compare_tokens(c))
-        return false;
+    if (!open_input(c, 0, o->a) || !open_input(c, 1, o->b)) return false;
+    if (o->map && !c->in[0].recording && !c->in[1].recording)
+        return diag_error(c->d, "a map is for a folder of text dumps; %s and %s are models", o->a, o->b);
+    if (!choose_base(c) || !compare_tokens(c)) return false;
     choose_batch(c);
     if (c->in[0].file && c->in[1].file) c->report->cost = compare_weights(c);
     if (!open_side(c, 0) || !open_side(c, 1)) return false;
