@@ -2,7 +2,8 @@
  *
  * A unit is a group of rows. Their dots go to a buffer in the frame; then bias, residual and
  * rotation are applied to the group as vectors, and the result goes to its sinks. Decoding is one
- * token; a prompt is taken a few tokens at a time, row by row, so that a row is read once for them.
+ * token. A prompt is taken a few tokens at a time: by tiles of rows (emit_tile.c) where the type and
+ * the ISA have them and there are tokens enough, else row by row, so that a row is read once for them.
  */
 #include "emit.h"
 
