@@ -146,6 +146,11 @@ static void show_progress(uint32_t done, uint32_t of) {
     fflush(stderr);
 }
 
+static void show_tried(uint32_t n) {
+    fprintf(stderr, n ? "\r%u hypotheses tried" : "\r\033[K", n);
+    fflush(stderr);
+}
+
 static bool wants_colour(void) {
     const char *term = getenv("TERM"), *no = getenv("NO_COLOR");
     return isatty(STDOUT_FILENO) && !(no && *no) && term && strcmp(term, "dumb") != 0;
@@ -198,7 +203,10 @@ static int compare(command *c, diag *d, const char *page) {
 static int run(command *c) {
     diag        d = { 0 };
     const char *page = NULL;
-    if (isatty(STDERR_FILENO)) c->compare.progress = show_progress;
+    if (isatty(STDERR_FILENO)) {
+        c->compare.progress = show_progress;
+        c->compare.tried = show_tried;
+    }
     bool ok = read_maps(c, &d) && begin_page(c, &d, &page);
     int  status = ok ? compare(c, &d, page) : EXIT_FAILED;
     if (page) output_discard(page);

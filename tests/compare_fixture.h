@@ -35,7 +35,7 @@
 
 /* "Once upon a time, Mia lived near the river. She had a red ball" */
 static const int32_t story[] = { 1, 442, 439, 261, 441, 632, 380, 338, 262, 794, 661, 407, 261, 680, 492 };
-enum { STORY = ARRAY_LEN(story) };
+enum { STORY = ARRAY_LEN(story), SHORT = 10 };
 
 static inline bool exists(const char *path) {
     return access(path, R_OK) == 0;

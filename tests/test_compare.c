@@ -67,7 +67,7 @@ static void find_broken(const broken *b, int32_t layer, enum engine_kernels kern
                        .layer = layer };
     arena       *a = arena_new();
     const char  *right = arena_printf(a, "%s%s", compile && !b->model ? "" : "interpreted:", e.model);
-    engine_write(&e, story, STORY, acts);
+    engine_write(&e, story, SHORT, acts);
     compared c = compared_pair(swap ? acts : right, swap ? right : acts);
     expect(a, b, layer, &name, &what);
     assert_found(&c, name, what);

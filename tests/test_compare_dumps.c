@@ -22,8 +22,8 @@ typedef struct foreign_engine {
 
 static void foreign_begin(foreign_engine *f, const char *transposed, bool plain) {
     engine_setup s = { .model = DEMO, .kernels = ENGINE_INTERPRETED, .layer = -1 };
-    engine_begin(&f->e, &s, STORY);
-    f->r = (reference){ .memory = arena_new(), .g = f->e.compilation.graph, .tokens = story, .n_tokens = STORY,
+    engine_begin(&f->e, &s, SHORT);
+    f->r = (reference){ .memory = arena_new(), .g = f->e.compilation.graph, .tokens = story, .n_tokens = SHORT,
                         .plain = plain, .transposed = transposed };
     reference_run(&f->r);
 }
@@ -51,10 +51,10 @@ static void write_value(const foreign_engine *f, const dump *d, const op *o, con
     const char *name = o->out->name;
     arena      *a = f->r.memory;
     if (d->by_layer) name = arena_printf(a, "layer_%d", o->layer);
-    for (uint32_t t = 0; d->by_call && t < STORY; t++)
+    for (uint32_t t = 0; d->by_call && t < SHORT; t++)
         write_rows(f, d, o->out, t, t + 1, arena_printf(a, "%s/hidden_state_call_%u.txt", to, t));
     if (!d->by_call)
-        write_rows(f, d, o->out, d->last_only ? STORY - 1 : 0, STORY, arena_printf(a, "%s/%s.txt", to, name));
+        write_rows(f, d, o->out, d->last_only ? SHORT - 1 : 0, SHORT, arena_printf(a, "%s/%s.txt", to, name));
 }
 
 static void write_tokens(const char *path, const int32_t *tokens, uint32_t n) {
@@ -69,7 +69,7 @@ static const char *write_texts(const foreign_engine *f, const dump *d) {
     const graph *g = f->r.g;
     for (uint32_t i = 0; i < g->n_ops; i++)
         if (!fnmatch(d->ops, g->ops[i]->out->name, 0)) write_value(f, d, g->ops[i], to);
-    write_tokens(arena_printf(f->r.memory, "%s/tokens.txt", to), story, STORY);
+    write_tokens(arena_printf(f->r.memory, "%s/tokens.txt", to), story, SHORT);
     return to;
 }
 
@@ -79,13 +79,13 @@ static const char *write_gguf(const foreign_engine *f, const dump *d) {
     gguf_writer  w;
     writer_begin(&w);
     writer_kv_string(&w, "general.type", "activations");
-    writer_kv_array(&w, "activations.tokens", GGUF_I32, story, STORY, sizeof *story);
+    writer_kv_array(&w, "activations.tokens", GGUF_I32, story, SHORT, sizeof *story);
     for (uint32_t i = 0; i < g->n_ops; i++)
         if (!fnmatch(d->ops, g->ops[i]->out->name, 0))
-            writer_tensor(&w, g->ops[i]->out->name, 2, (uint64_t[]){ value_count(g->ops[i]->out), STORY }, QUANT_F32);
+            writer_tensor(&w, g->ops[i]->out->name, 2, (uint64_t[]){ value_count(g->ops[i]->out), SHORT }, QUANT_F32);
     float *at = (float *)(void *)writer_finish(&w);
     for (uint32_t i = 0; i < g->n_ops; i++) {
-        uint64_t n = value_count(g->ops[i]->out) * STORY;
+        uint64_t n = value_count(g->ops[i]->out) * SHORT;
         if (fnmatch(d->ops, g->ops[i]->out->name, 0)) continue;
         for (uint64_t k = 0; k < n; k++) at[k] = (float)f->r.values[g->ops[i]->out->id][k];
         at += round_up(n * sizeof *at, WRITER_ALIGNMENT) / sizeof *at;

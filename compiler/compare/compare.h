@@ -149,6 +149,7 @@ typedef struct compare_options {
     uint32_t    n_threads; /* 0: all processors */
     ggufc_compile_options compile; /* for sides that are compiled; arch and batch for all */
     void (*progress)(uint32_t done, uint32_t of); /* tokens; NULL: nobody wants to know */
+    void (*tried)(uint32_t n); /* hypotheses so far; 0: that was the last; NULL likewise */
 } compare_options;
 
 void compare_defaults(compare_options *o);

@@ -14,9 +14,11 @@
 #include <string.h>
 
 #define MAX_TRIALS   400 /* of a long segment */
+#define MAX_PRODUCTS 2e12 /* of a number with a weight: minutes, of a model of a billion weights */
 #define MAX_REPORTED 24
 #define MAX_NAMED    3   /* ops, in a hypothesis about many */
 #define BEGINNING    4   /* tokens that are wrong */
+#define KEYS         6
 #define FAR          16  /* times another NMSE */
 #define ROUNDING     0x1p-23
 
@@ -39,6 +41,8 @@ typedef struct hypotheses {
     side            given;  /* a recording of the segment's inputs, and of what the suspect has of the target */
     uint32_t        n_tokens; /* of the beginning */
     double         *errors;   /* by token: NMSE where no mistake is made */
+    double          products; /* that a trial takes */
+    const char    **keys[KEYS]; /* by op; NULL: it has none */
     trial          *trials;
     uint32_t        n_trials, n_left_out;
 } hypotheses;
@@ -178,10 +182,11 @@ static bool was_tried(const hypotheses *h, const trial *t) {
 
 static bool try_at(hypotheses *h, trial t) {
     if (was_tried(h, &t) || (t.mistake->mask_shift > 0 && h->c->n_batch < 2)) return true;
-    if (h->n_trials == MAX_TRIALS) {
+    if (h->n_trials == MAX_TRIALS || (h->n_trials + 1) * h->products > MAX_PRODUCTS) {
         h->n_left_out++;
         return true;
     }
+    if (h->c->options->tried) h->c->options->tried(h->n_trials + 1);
     t.order = h->n_trials;
     bool ok = measure_trial(h, &t, h->n_tokens);
     if (ok && t.matches && h->n_tokens < h->c->n_tokens) ok = measure_trial(h, &t, h->c->n_tokens);
@@ -231,7 +236,15 @@ static const char *key_square(arena *a, const op *o) {
     return o->kind == OP_MATMUL && o->in[0]->ne[0] == o->in[0]->ne[1] ? "" : NULL;
 }
 
-static key_reader *const keys[] = { key_any, key_name, key_layer, key_input, key_part, key_square };
+static key_reader *const keys[KEYS] = { key_any, key_name, key_part, key_square, key_input, key_layer };
+
+static void read_keys(hypotheses *h) {
+    const graph *g = h->c->g;
+    for (size_t k = 0; k < KEYS; k++) {
+        h->keys[k] = ARENA_ARRAY(h->c->memory, const char *, g->n_ops);
+        for (uint32_t i = 0; i < g->n_ops; i++) h->keys[k][i] = keys[k](h->c->memory, g->ops[i]);
+    }
+}
 
 static const char *name_members(hypotheses *h, const trial *t, bool one_name) {
     arena      *a = h->c->memory;
@@ -265,16 +278,13 @@ static bool can_be_at(const hypotheses *h, const mistake *m, const bool *among, 
 }
 
 /* Those of `among` that have the key of op i; no members if one before i has it, which was the first. */
-static trial make_set(hypotheses *h, const mistake *m, const bool *among, key_reader *key, uint32_t i) {
+static trial make_set(hypotheses *h, const mistake *m, const bool *among, const char *const *of, uint32_t i) {
     const graph *g = h->c->g;
     trial        t = { .mistake = m, .first = g->ops[i] };
-    const char  *wanted = key(h->c->memory, t.first);
-    if (!wanted) return t;
-    t.where = ARENA_ARRAY(h->c->memory, bool, g->n_values);
-    for (uint32_t k = 0; k < g->n_ops; k++) {
-        const char *other = can_be_at(h, m, among, k) ? key(h->c->memory, g->ops[k]) : NULL;
-        if (!other || strcmp(other, wanted)) continue;
+    for (uint32_t k = 0; of[i] && k < g->n_ops; k++) {
+        if (!of[k] || strcmp(of[k], of[i]) || !can_be_at(h, m, among, k)) continue;
         if (k < i) return (trial){ .mistake = m };
+        if (!t.where) t.where = ARENA_ARRAY(h->c->memory, bool, g->n_values);
         t.where[g->ops[k]->out->id] = true;
         t.n_ops++;
     }
@@ -282,16 +292,13 @@ static trial make_set(hypotheses *h, const mistake *m, const bool *among, key_re
 }
 
 /* Which weight is read instead is only the same for ops of one name. */
-static bool try_sets(hypotheses *h, const mistake *m, const bool *among) {
-    for (size_t k = 0; k < ARRAY_LEN(keys); k++) {
-        if (m->sibling && keys[k] != key_name) continue;
-        for (uint32_t i = 0; i <= h->target; i++) {
-            if (!can_be_at(h, m, among, i)) continue;
-            trial t = make_set(h, m, among, keys[k], i);
-            if (t.n_ops < 2) continue;
-            t.what = describe_set(h, &t);
-            if (!try_at(h, t)) return false;
-        }
+static bool try_sets(hypotheses *h, const mistake *m, const bool *among, size_t key) {
+    for (uint32_t i = 0; i <= h->target && (!m->sibling || keys[key] == key_name); i++) {
+        if (!can_be_at(h, m, among, i)) continue;
+        trial t = make_set(h, m, among, h->keys[key], i);
+        if (t.n_ops < 2) continue;
+        t.what = describe_set(h, &t);
+        if (!try_at(h, t)) return false;
     }
     return true;
 }
@@ -311,9 +318,11 @@ static bool try_each(hypotheses *h, const mistake *m, const bool *among) {
     return true;
 }
 
+/* What is most likely comes first, as a long segment may leave no time for the rest. */
 static bool try_all(hypotheses *h, const bool *among) {
-    for (const mistake *m = mistakes; m->name; m++)
-        if (!try_sets(h, m, among)) return false;
+    for (size_t k = 0; k < KEYS; k++)
+        for (const mistake *m = mistakes; m->name; m++)
+            if (!try_sets(h, m, among, k)) return false;
     for (const mistake *m = mistakes; m->name; m++)
         if (!try_each(h, m, among)) return false;
     return true;
@@ -359,14 +368,27 @@ static void tell(hypotheses *h) {
     r->verdict = arena_printf(c->memory, "%s: matches when %s%s", r->ops[h->target].name, h->trials[0].what, also);
 }
 
+static double count_products(const hypotheses *h) {
+    double n = 0;
+    for (uint32_t i = 0; i < h->c->g->n_ops; i++) {
+        const op *o = h->c->g->ops[i];
+        if (h->segment.roles[i] == INTERP_COMPUTED && o->kind == OP_MATMUL) n += (double)value_count(o->in[0]);
+    }
+    return n * h->n_tokens;
+}
+
 bool compare_try_hypotheses(comparison *c, uint32_t at) {
     hypotheses h = { .c = c, .suspect = compare_suspect(c), .target = at,
                      .segment = compare_find_filled_segment(c, at) };
     bool      *computed = ARENA_ARRAY(c->memory, bool, c->g->n_ops);
     h.trials = ARENA_ARRAY(c->memory, trial, MAX_TRIALS);
     for (uint32_t i = 0; i < c->g->n_ops; i++) computed[i] = h.segment.roles[i] == INTERP_COMPUTED;
-    if (!gather(&h) || !find_beginning(&h) || !try_all(&h, h.segment.suspicious)) return false;
-    if (!any_matches(&h) && h.segment.n_suspicious < h.segment.n_computed && !try_all(&h, computed)) return false;
-    tell(&h);
-    return true;
+    bool ok = gather(&h) && find_beginning(&h);
+    read_keys(&h);
+    h.products = count_products(&h);
+    ok = ok && try_all(&h, h.segment.suspicious);
+    if (ok && !any_matches(&h) && h.segment.n_suspicious < h.segment.n_computed) ok = try_all(&h, computed);
+    if (c->options->tried) c->options->tried(0);
+    if (ok) tell(&h);
+    return ok;
 }

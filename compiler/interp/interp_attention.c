@@ -50,16 +50,6 @@ typedef struct head {
     float       *out;
 } head;
 
-static double dot_f64(const float *a, const float *b, uint64_t n) {
-    double lanes[LANES] = { 0 }, sum = 0;
-    uint64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (uint64_t j = 0; j < LANES; j++) lanes[j] += (double)a[i + j] * (double)b[i + j];
-    for (; i < n; i++) sum += (double)a[i] * (double)b[i];
-    for (uint64_t j = 0; j < LANES; j++) sum += lanes[j];
-    return sum;
-}
-
 static void attend_reference(const head *h) {
     const float *k = h->k, *v = h->v;
     double sums[MAX_HEAD] = { 0 }, scores[CHUNK], most = -INFINITY, total = 0;
@@ -67,7 +57,7 @@ static void attend_reference(const head *h) {
         uint64_t count = h->n - first < CHUNK ? h->n - first : CHUNK;
         double before = most;
         for (uint64_t j = 0; j < count; j++) {
-            scores[j] = h->scale * dot_f64(h->q, k + (first + j) * h->d, h->d);
+            scores[j] = h->scale * interp_product_f64(h->q, k + (first + j) * h->d, h->d);
             most = fmax(most, scores[j]);
         }
         double shrink = exp(before - most);

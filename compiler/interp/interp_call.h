@@ -76,6 +76,18 @@ const interp_activation *interp_activation_find(enum quant_type type);
 typedef float interp_dot(const uint8_t *weights, const void *x, uint64_t n);
 interp_dot *interp_dot_find(uint32_t weight_type);
 
+/* Σ a · b in f64, in eight chains. */
+static inline double interp_product_f64(const float *a, const float *b, uint64_t n) {
+    enum { LANES = 8 };
+    double   lanes[LANES] = { 0 }, sum = 0;
+    uint64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (uint64_t j = 0; j < LANES; j++) lanes[j] += (double)a[i + j] * (double)b[i + j];
+    for (; i < n; i++) sum += (double)a[i] * (double)b[i];
+    for (uint64_t j = 0; j < LANES; j++) sum += lanes[j];
+    return sum;
+}
+
 /* ---- kernels */
 
 ggufc_kernel interp_given;                                 /* interp.c */

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { ROWS = INTERP_UNIT_ROWS, PIECE = 256, TOKENS = 32, LANES = 8 };
+enum { ROWS = INTERP_UNIT_ROWS, PIECE = 256, TOKENS = 32 };
 
 void interp_quantize(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
     const interp_call *c = interp_args(args);
@@ -85,16 +85,6 @@ static const float *activations(tile *t, uint32_t token, uint64_t at, uint64_t n
     return t->x;
 }
 
-static double dot_f64(const float *a, const float *b, uint64_t n) {
-    double lanes[LANES] = { 0 }, sum = 0;
-    uint64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (uint64_t j = 0; j < LANES; j++) lanes[j] += (double)a[i + j] * (double)b[i + j];
-    for (; i < n; i++) sum += (double)a[i] * (double)b[i];
-    for (uint64_t j = 0; j < LANES; j++) sum += lanes[j];
-    return sum;
-}
-
 /* Two chains of 16: enough for the latency of an addition. */
 static float dot_f32(const float *a, const float *b, uint64_t n) {
     enum { WIDE = 32 };
@@ -112,7 +102,7 @@ static void multiply_piece(tile *t, uint32_t token, uint32_t n_tokens, uint64_t 
     for (uint32_t i = 0; i < n_tokens; i++) {
         const float *x = activations(t, token + i, at, n);
         for (uint64_t r = 0; r < t->n; r++)
-            t->sums[i][r] += exact ? dot_f64(t->w[r], x, n) : (double)dot_f32(t->w[r], x, n);
+            t->sums[i][r] += exact ? interp_product_f64(t->w[r], x, n) : (double)dot_f32(t->w[r], x, n);
     }
 }
 
