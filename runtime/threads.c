@@ -39,7 +39,7 @@ enum {
     SPIN_LONG_NS = 50000,      /* longer than it takes to wake up */
     SPIN_SHORT_MOST = 63,      /* barriers in a row with a short spin */
     SPINS_PER_LOOK = 32,       /* tries between two looks at the clock */
-    STACK_BYTES = 1024 * 1024, /* of a worker; address space until it is touched */
+    STACK_BYTES = 4 << 20,     /* of a worker, room for tiles of weights; no memory until touched */
 };
 
 typedef struct member {

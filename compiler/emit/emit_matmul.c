@@ -10,6 +10,7 @@
 #define SHORT_ROW   1024
 #define ROWS_A_CALL 4
 #define TILE_LEAST  8 /* tokens for which unpacking pays */
+#define TILES_MOST  (2u << 20) /* bytes in the frame: a quarter of a thread's usual stack */
 
 typedef struct matmul {
     emit       *e;
@@ -124,14 +125,18 @@ static void one_token(const matmul *m, val token, val first) {
 
 /* ---- tiles: a batch of TILE_TOKENS or more */
 
+static uint32_t n_tiles(const matmul *m) {
+    return m->rows / emit_tile_rows(m->e);
+}
+
+static uint64_t tiles_bytes(const matmul *m) {
+    return m->n_weights * n_tiles(m) * emit_tile_bytes(m->e, m->k);
+}
+
 static bool by_tiles(const matmul *m) {
     for (uint32_t w = 0; w < m->n_weights; w++)
         if (!emit_tile_fits(m->e, m->weight_type[w], m->rows)) return false;
-    return true;
-}
-
-static uint32_t n_tiles(const matmul *m) {
-    return m->rows / emit_tile_rows(m->e);
+    return tiles_bytes(m) <= TILES_MOST;
 }
 
 static val tile_at(const matmul *m, uint32_t w, uint32_t i) {
@@ -277,7 +282,7 @@ val emit_matmul(emit *e, const plan_call *c, bool prefill) {
         for (uint32_t w = 0; w < m.n_weights; w++)
             m.buffer[w] = emit_local(e, (uint64_t)(prefill ? slots : 1) * m.rows * 4);
         if (prefill && by_tiles(&m))
-            m.tiles = emit_local(e, m.n_weights * n_tiles(&m) * emit_tile_bytes(e, m.k));
+            m.tiles = emit_local(e, tiles_bytes(&m));
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);
         val  first = emit_mul_const(e, unit.i, m.rows);
         if (prefill)
