@@ -96,7 +96,7 @@ $(OUT)/obj/compiler/%.o: compiler/%.c Makefile
 # What interprets a model is measured against what is compiled: it gets the flags that such code is
 # given, and this machine's instructions (NATIVE= for a ggufc that runs on others).
 NATIVE ?= $(shell $(CC) -march=native -E -xc /dev/null >/dev/null 2>&1 && echo -march=native)
-fast    = $(if $(SANITIZE),,-O3 $(NATIVE) -ffp-contract=fast)
+fast    = $(if $(SANITIZE),-O2,-O3 $(NATIVE) -ffp-contract=fast)
 $(OUT)/obj/compiler/interp/%.o $(OUT)/obj/compiler/quant_read.o: PLAIN_CFLAGS += $(fast)
 
 # The runtime ends up in every executable: sections let the linker drop what one does not use.

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "path.h"
 #include "session.h"
 
 enum { GGUF_TYPE_I32 = 5, GGUF_TYPE_STRING = 8, GGUF_TYPE_ARRAY = 9, GGUF_VERSION = 3 };
@@ -73,11 +74,6 @@ static void put_tokens(trace *t) {
     put(t, t->request->tokens, t->request->n_tokens * sizeof(int32_t));
 }
 
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 static uint64_t row_bytes(const ggufc_activation *a) {
     return a->ne[0] * a->ne[1] * a->ne[2] * sizeof(float);
 }
@@ -110,7 +106,7 @@ static void put_header(trace *t, uint64_t n_tensors) {
     put_u64(t, 4);
     put_text(t, "general.type", "activations");
     put_text(t, "activations.producer", producer);
-    put_text(t, "activations.model", base_name(t->model->path));
+    put_text(t, "activations.model", path_base_name(t->model->path));
     put_tokens(t);
     uint64_t at = 0;
     for (uint64_t i = 0; i < t->model->n_activations; i++) {

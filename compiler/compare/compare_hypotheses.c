@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define MAX_TRIALS   400 /* of a long segment */
-#define MAX_PRODUCTS 2e12 /* of a number with a weight: minutes, of a model of a billion weights */
+#define MAX_PRODUCTS 1e11 /* of a number with a weight, in each arithmetic: about half a minute */
 #define MAX_REPORTED 24
 #define MAX_NAMED    3   /* ops, in a hypothesis about many */
 #define BEGINNING    4   /* tokens that are wrong */

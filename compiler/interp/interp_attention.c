@@ -70,7 +70,7 @@ static void attend_reference(const head *h) {
             for (uint64_t i = 0; i < h->d; i++) sums[i] += w * (double)row[i];
         }
     }
-    for (uint64_t i = 0; i < h->d; i++) h->out[i] = total > 0 ? (float)(sums[i] / total) : 0;
+    for (uint64_t i = 0; i < h->d; i++) h->out[i] = h->n ? (float)(sums[i] / total) : 0;
 }
 
 static float dot_f32(const float *a, const float *b, uint64_t n) {
@@ -108,7 +108,7 @@ static void attend_faithful(const head *h) {
             for (uint64_t i = 0; i < h->d; i++) sums[i] += w * row[i];
         }
     }
-    for (uint64_t i = 0; i < h->d; i++) h->out[i] = total > 0 ? sums[i] / total : 0;
+    for (uint64_t i = 0; i < h->d; i++) h->out[i] = h->n ? sums[i] / total : 0;
 }
 
 /* ---- the kernel */

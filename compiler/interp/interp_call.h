@@ -13,7 +13,7 @@ typedef struct interp_place {
     bool         one_row; /* made by the head: of state.out_token alone */
 } interp_place;
 
-/* The first member of what ggufc_call.args points to is this. */
+/* What ggufc_call.args points to: the compiler and the kernels alone know that it is no offsets. */
 typedef struct interp_call {
     const op     *o;
     const graph  *g;

@@ -4,7 +4,7 @@
  * multiplied with each token's quantized activations. Everything else (reference arithmetic, F32,
  * F16 and BF16, types without a loop, weights read in a mistaken way) goes by tiles: a piece of the
  * unit's rows as f32, multiplied with the same piece of every token's x, summed in f64, or in f32
- * for the faithful products of plain numbers. */
+ * for faithful arithmetic without a mistake. */
 #include "interp_call.h"
 
 #include <string.h>
