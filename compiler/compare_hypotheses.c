@@ -14,7 +14,8 @@
 #include <string.h>
 
 #define MAX_TRIALS   400 /* of a long segment */
-#define MAX_PRODUCTS 2e12 /* of a number with a weight: minutes, of a model of a billion weights */
+#define MAX_PRODUCTS 1e12 /* of a number with a weight: minutes, of a model of a billion weights */
+#define ENOUGH       1e11 /* … after which no others are tried if one has matched */
 #define MAX_REPORTED 24
 #define MAX_NAMED    3   /* ops, in a hypothesis about many */
 #define BEGINNING    4   /* tokens that are wrong */
@@ -136,6 +137,12 @@ static bool try_at(hypotheses *h, trial t) {
     if (ok && t.matches && h->n_tokens < h->c->n_tokens) ok = measure_trial(h, &t, h->c->n_tokens);
     h->trials[h->n_trials++] = t;
     return ok;
+}
+
+static bool any_matches(const hypotheses *h) {
+    for (uint32_t i = 0; i < h->n_trials; i++)
+        if (h->trials[i].matches) return true;
+    return false;
 }
 
 /* ---- sets of ops, by what their members have in common */
@@ -264,21 +271,17 @@ static bool try_each(hypotheses *h, const mistake *m, const bool *among) {
 
 /* What is most likely comes first, as a long segment may leave no time for the rest. */
 static bool try_all(hypotheses *h, const bool *among) {
-    for (size_t k = 0; k < KEYS; k++)
+    for (size_t k = 0; k < KEYS; k++) {
         for (const mistake *m = mistakes; m->name; m++)
             if (!try_sets(h, m, among, k)) return false;
+        if (any_matches(h) && h->n_trials * h->products > ENOUGH) return true;
+    }
     for (const mistake *m = mistakes; m->name; m++)
         if (!try_each(h, m, among)) return false;
     return true;
 }
 
 /* ---- all of them */
-
-static bool any_matches(const hypotheses *h) {
-    for (uint32_t i = 0; i < h->n_trials; i++)
-        if (h->trials[i].matches) return true;
-    return false;
-}
 
 /* How many match about as well as the first does, of sorted trials. */
 static uint32_t count_as_good(const hypotheses *h) {
