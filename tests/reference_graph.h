@@ -20,6 +20,7 @@ typedef struct reference {
     const int32_t *tokens;
     uint32_t n_tokens;
     bool     plain;      /* x is not quantized before it is multiplied */
+    int      bits;       /* of an activation: 11 for f16, 8 for bf16, 0: as many as there are */
     const char *transposed; /* products so named ("Qcur-*") take their weights for transposed; or NULL */
     double **values; /* by id: [n_tokens][count], of a weight [count] */
     bool     exact;  /* nothing is rounded */
@@ -140,9 +141,14 @@ static inline void reference_begin(reference *r) {
 
 static inline void reference_run(reference *r) {
     if (!r->values) reference_begin(r);
-    for (uint32_t i = 0; i < r->g->n_ops; i++)
-        for (uint32_t t = 0; t < r->n_tokens; t++)
-            reference_op(r, r->g->ops[i], t, reference_row(r, r->g->ops[i]->out, t));
+    const graph *g = r->g;
+    for (uint32_t i = 0; i < g->n_ops; i++)
+        for (uint32_t t = 0; t < r->n_tokens; t++) {
+            double *row = reference_row(r, g->ops[i]->out, t);
+            reference_op(r, g->ops[i], t, row);
+            for (uint64_t k = 0; r->bits && k < value_count(g->ops[i]->out); k++)
+                row[k] = reference_round(row[k], r->bits, r->bits == 11 ? -24 : -133);
+        }
 }
 
 /* The logits of every token, [n_tokens][n_vocab], in `memory`. */

@@ -20,11 +20,11 @@ typedef struct foreign_engine {
     reference r;
 } foreign_engine;
 
-static void foreign_begin(foreign_engine *f, const char *transposed, bool plain) {
+static void foreign_begin(foreign_engine *f, const char *transposed, bool plain, int bits) {
     engine_setup s = { .model = DEMO, .kernels = ENGINE_INTERPRETED, .layer = -1 };
     engine_begin(&f->e, &s, SHORT);
     f->r = (reference){ .memory = arena_new(), .g = f->e.compilation.graph, .tokens = story, .n_tokens = SHORT,
-                        .plain = plain, .transposed = transposed };
+                        .plain = plain, .bits = bits, .transposed = transposed };
     reference_run(&f->r);
 }
 
@@ -153,7 +153,7 @@ static void transposition_is_found(void **state) {
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(stories); i++) {
         foreign_engine f;
-        foreign_begin(&f, stories[i].transposed, stories[i].plain);
+        foreign_begin(&f, stories[i].transposed, stories[i].plain, 0);
         const char *dumps = write_dump(&f, &stories[i].dump);
         compared    c = compared_pair("interpreted:" DEMO, dumps);
         assert_found(&c, stories[i].name, stories[i].what);
@@ -162,20 +162,52 @@ static void transposition_is_found(void **state) {
     }
 }
 
+static bool noted(const compared *c, const char *part) {
+    for (uint32_t i = 0; i < c->r.n_notes; i++)
+        if (strstr(c->r.notes[i], part)) return true;
+    return false;
+}
+
 /* The same dumps of an engine that is right. */
 static void right_dumps_are_not_accused(void **state) {
     (void)state;
     for (int plain = 0; plain < 2; plain++) {
         foreign_engine f;
-        foreign_begin(&f, NULL, plain);
+        foreign_begin(&f, NULL, plain, 0);
         for (size_t i = 0; i < ARRAY_LEN(stories); i++) {
             if (stories[i].plain != plain) continue;
             compared c = compared_pair(write_dump(&f, &stories[i].dump), i % 3 ? "reference:" DEMO : "interpreted:" DEMO);
             assert_same_engines(&c);
+            assert_false(noted(&c, "computes with"));
             compared_free(&c);
         }
         foreign_end(&f);
     }
+}
+
+/* An engine that keeps activations as f16 or bf16 is right within what these can hold. */
+static void half_floats(void **state) {
+    (void)state;
+    static const dump dumps[] = {
+        { .ops = "*" }, { .ops = "*", .format = EXACT }, { .ops = "*", .format = "%f" },
+        { .ops = "l_out-*", .format = "%.4e", .by_layer = true },
+    };
+    for (int bits = 8; bits <= 11; bits += 3)
+        for (size_t i = 0; i < ARRAY_LEN(dumps); i++)
+            for (int wrong = 0; wrong < 2; wrong++) {
+                foreign_engine f;
+                foreign_begin(&f, wrong ? "Qcur-1" : NULL, true, bits);
+                compared c = compared_pair("interpreted:" DEMO, write_dump(&f, &dumps[i]));
+                assert_true(noted(&c, bits == 8 ? "B computes with bf16" : "B computes with f16"));
+                if (!wrong)
+                    assert_same_engines(&c);
+                else if (dumps[i].by_layer)
+                    assert_found(&c, "l_out-1", "in Qcur-1, attn_q.weight is read transposed");
+                else
+                    assert_found(&c, "Qcur-1", "attn_q.weight is read transposed");
+                compared_free(&c);
+                foreign_end(&f);
+            }
 }
 
 /* ---- two recordings */
@@ -340,12 +372,6 @@ static void odd_dumps_are_told_of(void **state) {
             fail_msg("\"%s\", not \"%s\"", c.said, odd_dumps[i].message);
         compared_free(&c);
     }
-}
-
-static bool noted(const compared *c, const char *part) {
-    for (uint32_t i = 0; i < c->r.n_notes; i++)
-        if (strstr(c->r.notes[i], part)) return true;
-    return false;
 }
 
 static void notes_tell_what_is_not_compared(void **state) {
@@ -575,6 +601,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transposition_is_found),
         cmocka_unit_test(right_dumps_are_not_accused),
+        cmocka_unit_test(half_floats),
         cmocka_unit_test(the_guilty_side_is_found),
         cmocka_unit_test(nothing_in_common),
         cmocka_unit_test(an_op_of_one_side),

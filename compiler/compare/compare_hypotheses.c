@@ -15,6 +15,7 @@
 
 #define MAX_TRIALS   400 /* of a long segment */
 #define MAX_PRODUCTS 1e11 /* of a number with a weight, in each arithmetic: about half a minute */
+#define ENOUGH       1e10 /* … after which no others are tried if one has matched */
 #define MAX_REPORTED 24
 #define MAX_NAMED    3   /* ops, in a hypothesis about many */
 #define BEGINNING    4   /* tokens that are wrong */
@@ -194,6 +195,12 @@ static bool try_at(hypotheses *h, trial t) {
     return ok;
 }
 
+static bool any_matches(const hypotheses *h) {
+    for (uint32_t i = 0; i < h->n_trials; i++)
+        if (h->trials[i].matches) return true;
+    return false;
+}
+
 /* ---- sets of ops, by what their members have in common */
 
 typedef const char *key_reader(arena *a, const op *o);
@@ -320,21 +327,17 @@ static bool try_each(hypotheses *h, const mistake *m, const bool *among) {
 
 /* What is most likely comes first, as a long segment may leave no time for the rest. */
 static bool try_all(hypotheses *h, const bool *among) {
-    for (size_t k = 0; k < KEYS; k++)
+    for (size_t k = 0; k < KEYS; k++) {
         for (const mistake *m = mistakes; m->name; m++)
             if (!try_sets(h, m, among, k)) return false;
+        if (any_matches(h) && h->n_trials * h->products > ENOUGH) return true;
+    }
     for (const mistake *m = mistakes; m->name; m++)
         if (!try_each(h, m, among)) return false;
     return true;
 }
 
 /* ---- all of them */
-
-static bool any_matches(const hypotheses *h) {
-    for (uint32_t i = 0; i < h->n_trials; i++)
-        if (h->trials[i].matches) return true;
-    return false;
-}
 
 /* How many match about as well as the first does, of sorted trials. */
 static uint32_t count_as_good(const hypotheses *h) {

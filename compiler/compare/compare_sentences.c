@@ -45,7 +45,9 @@ static void note_recording(comparison *c, int i) {
     if (s->n_foreign)
         compare_note(c, "%s has %u %s that the model has not, as %s", name, s->n_foreign,
                      plural(s->n_foreign, "activation", "activations"), s->foreign);
-    if (s->rounded)
+    if (s->n_bits)
+        compare_note(c, "%s computes with %s: that is allowed for", name, s->n_bits == 8 ? "bf16" : "f16");
+    else if (s->rounded)
         compare_note(c, "%s's numbers were rounded when they were written: that is allowed for", name);
 }
 

@@ -254,11 +254,34 @@ bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_t
     return true;
 }
 
-double recording_step(const recorded_precision *p, float x) {
-    if (!p->n_digits || !isfinite(x)) return 0;
+static double text_step(const recorded_precision *p, double x) {
     double step = pow(10, -p->n_decimals);
-    if (x < 0 || x > 0) step = fmax(step, pow(10, floor(log10(fabs((double)x))) + 1 - p->n_digits));
-    return step;
+    return x < 0 || x > 0 ? fmax(step, pow(10, floor(log10(fabs(x))) + 1 - p->n_digits)) : step;
+}
+
+/* Of floats of so many bits whose exponent is x's. */
+static double bits_step(int n_bits, double x) {
+    int exponent = 0;
+    frexp(x, &exponent);
+    return x < 0 || x > 0 ? ldexp(1, exponent - n_bits) : 0;
+}
+
+double recording_step(const recorded_precision *p, float x) {
+    if (!isfinite(x)) return 0;
+    double step = p->n_digits ? text_step(p, (double)x) : 0;
+    return p->n_bits ? fmax(step, bits_step(p->n_bits, (double)x)) : step;
+}
+
+bool recording_fits(const recorded_value *v, int n_bits, uint64_t *n) {
+    for (uint32_t c = 0; c < v->n_columns; c++)
+        for (uint64_t i = 0; i < v->n; i++) {
+            double x = (double)v->columns[c].data[i], step = bits_step(n_bits, x);
+            double lost = v->precision.n_digits ? text_step(&v->precision, x) / 2 + fabs(x) * 0x1p-24 : 0;
+            if (!isfinite(x) || !(step > 8 * lost)) continue;
+            if (fabs(rint(x / step) * step - x) > lost) return false;
+            ++*n;
+        }
+    return true;
 }
 
 /* Columns are in order of their tokens. */

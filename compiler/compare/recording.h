@@ -49,10 +49,11 @@ typedef struct recorded_column {
     const float *data;
 } recorded_column;
 
-/* How exactly numbers were written as text: no more digits behind the point than this, and no more
-   significant ones. n_digits 0: they are as the engine had them. */
+/* How exactly numbers were written. As text: no more digits behind the point than this, and no more
+   significant ones; n_digits 0: they are as the engine had them. And n_bits: what it had were floats
+   of so many bits, an f16's 11 or a bf16's 8; 0: f32, or it is not known (recording_fits). */
 typedef struct recorded_precision {
-    int n_decimals, n_digits;
+    int n_decimals, n_digits, n_bits;
 } recorded_precision;
 
 typedef struct recorded_value {
@@ -115,6 +116,10 @@ bool recording_split(arena *a, diag *d, recorded_value *v, uint64_t values_per_t
 /* The distance of the numbers that could be written next to x: x is off by at most half of it. 0
    where nothing was rounded. */
 double recording_step(const recorded_precision *p, float x);
+
+/* Whether all of v's numbers are floats of `n_bits`, as far as that can be told. *n is added of how many:
+   not of zeros, nor of what was rounded in text to less. */
+bool recording_fits(const recorded_value *v, int n_bits, uint64_t *n);
 
 /* The v->n values for `token` of n_tokens, or NULL. Not before an unsplit value was split. */
 const float *recording_row(const recorded_value *v, uint32_t token, uint32_t n_tokens);

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#define ENOUGH 256 /* numbers, to tell by them what an engine computes with */
+
 /* ---- values of a batch */
 
 static uint64_t op_values(const side *s, uint32_t at) {
@@ -126,9 +128,23 @@ static bool evaluate_model(side *s, diag *d, const int32_t *tokens) {
 
 /* ---- recordings */
 
+/* An engine whose activations are f16 or bf16 is told by its numbers: all of them, but for embeddings,
+   which the weights make so. */
+static int find_bits(const side *s) {
+    static const int bits[] = { 8, 11 };
+    for (size_t b = 0; b < ARRAY_LEN(bits); b++) {
+        uint64_t n = 0;
+        bool     fits = true;
+        for (uint32_t i = 0; i < s->g->n_ops && fits; i++)
+            if (s->recorded[i] && s->g->ops[i]->kind != OP_GET_ROWS) fits = recording_fits(s->recorded[i], bits[b], &n);
+        if (fits && n >= ENOUGH) return bits[b];
+    }
+    return 0;
+}
+
 /* Rounding that is less than that of a result to f32 is none. */
 static bool is_rounded(const recorded_value *v) {
-    for (uint32_t c = 0; v->precision.n_digits && c < v->n_columns; c++) {
+    for (uint32_t c = 0; (v->precision.n_digits || v->precision.n_bits) && c < v->n_columns; c++) {
         double lost = 0, square = 0;
         for (uint64_t i = 0; i < v->n; i++) {
             double x = (double)v->columns[c].data[i], step = recording_step(&v->precision, v->columns[c].data[i]);
@@ -168,7 +184,12 @@ bool side_open_recording(side *s, arena *a, diag *d, const graph *g, recording *
             return diag_error(d, "%s: %s has %llu values a token, in the model it has %llu", v->source,
                               v->name, (unsigned long long)v->n, (unsigned long long)n);
         if (!check_columns(s, d, v)) return false;
-        s->rounded = s->rounded || is_rounded(v);
+    }
+    s->n_bits = find_bits(s);
+    for (uint32_t i = 0; i < g->n_ops; i++) {
+        if (!s->recorded[i]) continue;
+        s->recorded[i]->precision.n_bits = s->n_bits;
+        s->rounded = s->rounded || is_rounded(s->recorded[i]);
     }
     find_foreign(s);
     return true;

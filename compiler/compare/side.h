@@ -15,7 +15,8 @@ typedef struct side {
 
     recording       *recording; /* NULL: a model */
     recorded_value **recorded;  /* by op, or NULL */
-    bool             rounded;   /* text of so few digits that it matters */
+    bool             rounded;   /* text of so few digits, or floats of so few bits, that it matters */
+    int              n_bits;    /* see recorded_precision */
     const char      *foreign;   /* one of its activations that g has not … */
     uint32_t         n_foreign; /* … of so many */
 
