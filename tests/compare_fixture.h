@@ -43,7 +43,8 @@ static inline bool exists(const char *path) {
 
 /* ---- the folder */
 
-static char folder[256];
+static char   folder[256];
+static arena *folder_paths; /* lives until the program ends */
 
 static inline int remove_one(const char *path, const struct stat *s, int type, struct FTW *where) {
     (void)s, (void)type, (void)where;
@@ -51,20 +52,20 @@ static inline int remove_one(const char *path, const struct stat *s, int type, s
 }
 
 static inline void remove_all(void) {
+    arena_free(folder_paths);
     nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 /* A path in the folder; lives until the program ends. */
 static inline const char *in_folder(const char *name) {
-    static arena *paths;
-    const char   *base = getenv("TMPDIR");
-    if (!paths) {
+    const char *base = getenv("TMPDIR");
+    if (!folder_paths) {
         snprintf(folder, sizeof folder, "%s/ggufc-compare-XXXXXX", base && *base ? base : "/tmp");
         assert_non_null(mkdtemp(folder));
         atexit(remove_all);
-        paths = arena_new();
+        folder_paths = arena_new();
     }
-    return arena_printf(paths, "%s/%s", folder, name);
+    return arena_printf(folder_paths, "%s/%s", folder, name);
 }
 
 /* A folder in it, new or empty. */

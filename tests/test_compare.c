@@ -151,15 +151,51 @@ static void an_error_below_the_noise_is_found(void **state) {
 /* A model that says another base than its twin: the same weights, so that one of them is wrong. */
 static void other_metadata_is_an_error(void **state) {
     (void)state;
-    float       base = 5e5f;
-    const char *other = variant_with_key(DEMO, "llama.rope.freq_base", &base, sizeof base, "base.gguf");
-    compare_options o = compared_options("interpreted:" DEMO, other);
-    o.tokens = story;
-    o.n_tokens = STORY;
-    compared c = compared_run(&o);
-    assert_found(&c, "Qcur-0.rope", "the rope base is 500000 instead of 10000");
-    assert_false(c.r.cost);
-    compared_free(&c);
+    static const struct {
+        const char *key;
+        float       x;
+        const char *name, *what;
+    } rows[] = {
+        { "llama.rope.freq_base", 5e5f, "Qcur-0.rope", "the rope base is 500000 instead of 10000" },
+        /* in no table */
+        { "llama.rope.freq_base", 2000, "Qcur-0.rope", "the rope base is 2000 instead of 10000" },
+        { "llama.rope.freq_base", 1234, "Qcur-0.rope", "the rope base is 1234 instead of 10000" },
+        { "llama.attention.layer_norm_rms_epsilon", 3e-4f, "attn_norm-0", "eps is 0.0003 instead of 1e-05" },
+        { "llama.attention.layer_norm_rms_epsilon", 0.25f, "attn_norm-0", "eps is 0.25 instead of 1e-05" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        const char     *other = variant_with_key(DEMO, rows[i].key, &rows[i].x, sizeof(float), "other.gguf");
+        compare_options o = compared_options("interpreted:" DEMO, i ? arena_printf(folder_paths, "reference:%s", other) : other);
+        o.tokens = story;
+        o.n_tokens = SHORT;
+        compared c = compared_run(&o);
+        assert_found(&c, rows[i].name, rows[i].what);
+        assert_false(c.r.cost);
+        compared_free(&c);
+    }
+}
+
+/* A factor that was left out or made twice, of an engine that has other weights than it says. */
+static void factors_are_found(void **state) {
+    (void)state;
+    static const float factors_of[] = { 4, 0.125f, -1 };
+    arena     *a = arena_new();
+    gguf_file *f = variant_open(a, DEMO);
+    const gguf_tensor *t = gguf_find_tensor(f, "blk.1.attn_norm.weight");
+    uint64_t   n = t->bytes / sizeof(float);
+    float     *weights = arena_alloc(a, t->bytes);
+    for (size_t i = 0; i < ARRAY_LEN(factors_of); i++) {
+        memcpy(weights, f->data + t->offset, t->bytes);
+        for (uint64_t k = 0; k < n; k++) weights[k] *= factors_of[i];
+        engine_setup e = { .kernels = ENGINE_REFERENCE, .layer = -1 };
+        e.model = variant_with_bytes(DEMO, "blk.1.attn_norm.weight", 0, weights, t->bytes, "scaled.gguf");
+        engine_write(&e, story, SHORT, in_folder("scaled-acts.gguf"));
+        compared c = compared_pair("interpreted:" DEMO, in_folder("scaled-acts.gguf"));
+        assert_found(&c, "attn_norm-1", arena_printf(a, "its values are multiplied by %g", (double)factors_of[i]));
+        compared_free(&c);
+    }
+    gguf_close(f);
+    arena_free(a);
 }
 
 /* ---- engines that are right */
@@ -295,6 +331,7 @@ int main(void) {
         cmocka_unit_test(lost_scales_are_found),
         cmocka_unit_test(an_error_below_the_noise_is_found),
         cmocka_unit_test(other_metadata_is_an_error),
+        cmocka_unit_test(factors_are_found),
         cmocka_unit_test(golden_is_the_same),
         cmocka_unit_test(all_types_are_the_same),
         cmocka_unit_test(kernels_are_the_same),

@@ -28,6 +28,7 @@ typedef struct trial {
     bool          *where; /* by value id */
     const op      *first;
     uint32_t       n_ops;
+    double         scale; /* the op's values are multiplied by it; 0: they are not */
     double         nmse;
     bool           matches;
     const char    *what;
@@ -41,7 +42,9 @@ typedef struct hypotheses {
     compare_segment segment;
     side            given;  /* a recording of the segment's inputs, and of what the suspect has of the target */
     uint32_t        n_tokens; /* of the beginning */
-    double         *errors;   /* by token: NMSE where no mistake is made */
+    measure         without;  /* a mistake */
+    double         *errors;   /* by token: NMSE then */
+    float          *scaled;   /* a row */
     double          products; /* that a trial takes */
     const char    **keys[KEYS]; /* by op; NULL: it has none */
     trial          *trials;
@@ -106,32 +109,41 @@ static bool gather(hypotheses *h) {
 
 /* ---- one trial */
 
+static const mistake no_mistake = { .name = "none" };
+
 /* A token can only see the one after it where both are in one batch. */
 static bool is_cut_off(const mistake *m, uint32_t token, uint32_t last, uint32_t n_tokens) {
     return m->mask_shift > 0 && token == last && token + 1 < n_tokens;
 }
 
-static bool evaluate_batch(hypotheses *h, const mistake *m, side *s, uint32_t first, uint32_t n, measure *sum) {
+static const float *scale_row(hypotheses *h, const float *row, double scale) {
+    uint64_t n = value_count(h->c->g->ops[h->target]->out);
+    for (uint64_t i = 0; i < n; i++) h->scaled[i] = (float)((double)row[i] * scale);
+    return h->scaled;
+}
+
+static bool evaluate_batch(hypotheses *h, const trial *t, side *s, uint32_t first, uint32_t n, measure *sum) {
     comparison *c = h->c;
     if (!side_evaluate(s, c->d, c->tokens, first, n)) return false;
-    for (uint32_t t = first; t < first + n; t++) {
+    for (uint32_t i = first; i < first + n; i++) {
         uint64_t     count;
-        const float *row = side_row(&h->given, h->target, t, &count);
+        const float *row = side_row(&h->given, h->target, i, &count), *made = side_full_row(s, h->target, i);
         measure      one = { 0 };
-        if (!row || (m && is_cut_off(m, t, first + n - 1, c->n_tokens))) continue;
-        measure_add(m ? sum : &one, side_full_row(s, h->target, t), row, count, t, 0, 0);
-        if (!m) h->errors[t] = measure_end(&one).nmse;
+        if (!row || is_cut_off(t->mistake, i, first + n - 1, c->n_tokens)) continue;
+        if (t->scale < 0 || t->scale > 0) made = scale_row(h, made, t->scale);
+        measure_add(sum, made, row, count, i, 0, 0);
+        measure_add(&one, made, row, count, i, 0, 0);
+        if (t->mistake == &no_mistake && !t->where) h->errors[i] = measure_end(&one).nmse;
     }
     return true;
 }
 
 static bool evaluate(hypotheses *h, const trial *t, enum interp_arithmetic arithmetic, uint32_t n_tokens,
-                     compare_distance *out) {
+                     measure *sum) {
     comparison    *c = h->c;
     arena         *scratch = arena_new();
     side           s = { .name = "a hypothesis" };
     ggufc_model    model = engine_describe(c->base, arithmetic);
-    measure        sum = { 0 };
     interp_options options = {
         .arithmetic = arithmetic, .n_ctx = c->n_tokens, .n_batch = c->n_batch, .trace = true,
         .mistake = t->mistake, .where = t->where, .roles = h->segment.roles,
@@ -140,22 +152,20 @@ static bool evaluate(hypotheses *h, const trial *t, enum interp_arithmetic arith
     bool ok = side_open_forced(&s, scratch, c->d, c->g, &model, c->options->n_threads, &h->given);
     for (uint32_t first = 0; ok && first < n_tokens; first += c->n_batch) {
         uint32_t n = n_tokens - first < c->n_batch ? n_tokens - first : c->n_batch;
-        ok = evaluate_batch(h, t->mistake, &s, first, n, &sum);
+        ok = evaluate_batch(h, t, &s, first, n, sum);
     }
     side_close(&s);
     arena_free(scratch);
-    *out = measure_end(&sum);
     return ok;
 }
 
 static bool find_beginning(hypotheses *h) {
-    comparison      *c = h->c;
-    const double     most = c->report->ops[h->target].alone_tolerance;
-    const trial      none = { .mistake = NULL };
-    compare_distance unused;
-    uint32_t         n = 0;
+    comparison  *c = h->c;
+    const double most = c->report->ops[h->target].alone_tolerance;
+    const trial  none = { .mistake = &no_mistake };
+    uint32_t     n = 0;
     h->errors = ARENA_ARRAY(c->memory, double, c->n_tokens);
-    if (!evaluate(h, &none, INTERP_FAITHFUL, c->n_tokens, &unused)) return false;
+    if (!evaluate(h, &none, INTERP_FAITHFUL, c->n_tokens, &h->without)) return false;
     while (h->n_tokens < c->n_tokens && n < BEGINNING) n += !(h->errors[h->n_tokens++] <= most);
     return true;
 }
@@ -164,10 +174,12 @@ static bool find_beginning(hypotheses *h) {
    of what is tolerated: where one is far off, the other is too. */
 static bool measure_trial(hypotheses *h, trial *t, uint32_t n_tokens) {
     const compare_op *o = &h->c->report->ops[h->target];
-    compare_distance by[2];
-    if (!evaluate(h, t, INTERP_FAITHFUL, n_tokens, &by[0])) return false;
-    bool far = !by[0].n_strange && !(by[0].nmse <= FAR * o->alone_tolerance);
-    if (!far && !evaluate(h, t, INTERP_REFERENCE, n_tokens, &by[1])) return false;
+    measure           sums[2] = { { 0 }, { 0 } };
+    if (!evaluate(h, t, INTERP_FAITHFUL, n_tokens, &sums[0])) return false;
+    compare_distance by[2] = { measure_end(&sums[0]), { 0 } };
+    bool             far = !by[0].n_strange && !(by[0].nmse <= FAR * o->alone_tolerance);
+    if (!far && !evaluate(h, t, INTERP_REFERENCE, n_tokens, &sums[1])) return false;
+    by[1] = measure_end(&sums[1]);
     const compare_distance *d = &by[!far && !(by[0].nmse <= by[1].nmse)];
     t->nmse = d->n_values ? d->nmse : INFINITY;
     t->matches = d->n_values && d->nmse <= o->alone_tolerance && d->worst <= o->alone_worst_tolerance;
@@ -177,7 +189,9 @@ static bool measure_trial(hypotheses *h, trial *t, uint32_t n_tokens) {
 static bool was_tried(const hypotheses *h, const trial *t) {
     size_t size = h->c->g->n_values * sizeof *t->where;
     for (uint32_t i = 0; i < h->n_trials; i++)
-        if (h->trials[i].mistake == t->mistake && !memcmp(h->trials[i].where, t->where, size)) return true;
+        if (h->trials[i].mistake == t->mistake && t->mistake != &no_mistake &&
+            !memcmp(h->trials[i].where, t->where, size))
+            return true;
     return false;
 }
 
@@ -371,6 +385,27 @@ static void tell(hypotheses *h) {
     r->verdict = arena_printf(c->memory, "%s: matches when %s%s", r->ops[h->target].name, h->trials[0].what, also);
 }
 
+/* The factor that brings what should be there nearest to what the suspect has. */
+static bool try_scale(hypotheses *h, int digits) {
+    double scale = compare_round(h->without.ab / h->without.aa, digits);
+    trial  t = { .mistake = &no_mistake, .first = h->c->g->ops[h->target], .n_ops = 1, .scale = scale };
+    if (!isfinite(scale) || !(fabs(scale) > 0) || fabs(scale - 1) < 1e-6) return true;
+    t.where = ARENA_ARRAY(h->c->memory, bool, h->c->g->n_values);
+    t.what = arena_printf(h->c->memory, "its values are multiplied by %g", scale);
+    return try_at(h, t);
+}
+
+/* Another number than those of the table; people choose such as have few digits. */
+static bool try_fit(hypotheses *h) {
+    static const int digits[] = { 1, 2, 4, 6 };
+    for (size_t i = 0; i < ARRAY_LEN(digits) && !any_matches(h); i++) {
+        mistake *m = ARENA_NEW(h->c->memory, mistake);
+        if (compare_fit(h->c, h->target, digits[i], m) && !try_each(h, m, h->segment.suspicious)) return false;
+        if (!any_matches(h) && !try_scale(h, digits[i])) return false;
+    }
+    return true;
+}
+
 static double count_products(const hypotheses *h) {
     double n = 0;
     for (uint32_t i = 0; i < h->c->g->n_ops; i++) {
@@ -384,12 +419,13 @@ bool compare_try_hypotheses(comparison *c, uint32_t at) {
     hypotheses h = { .c = c, .suspect = compare_suspect(c), .target = at,
                      .segment = compare_find_filled_segment(c, at) };
     bool      *computed = ARENA_ARRAY(c->memory, bool, c->g->n_ops);
+    h.scaled = ARENA_ARRAY(c->memory, float, value_count(c->g->ops[at]->out));
     h.trials = ARENA_ARRAY(c->memory, trial, MAX_TRIALS);
     for (uint32_t i = 0; i < c->g->n_ops; i++) computed[i] = h.segment.roles[i] == INTERP_COMPUTED;
     bool ok = gather(&h) && find_beginning(&h);
     read_keys(&h);
     h.products = count_products(&h);
-    ok = ok && try_all(&h, h.segment.suspicious);
+    ok = ok && try_all(&h, h.segment.suspicious) && try_fit(&h);
     if (ok && !any_matches(&h) && h.segment.n_suspicious < h.segment.n_computed) ok = try_all(&h, computed);
     if (c->options->tried) c->options->tried(0);
     if (ok) tell(&h);

@@ -6,6 +6,7 @@
  *     compare_weights.c     whether two models are of the same weights
  *     compare_segment.c     what an op was computed from
  *     compare_hypotheses.c  mistakes tried on the first wrong op
+ *     compare_fit.c         mistakes whose numbers are in no table
  *     compare_logits.c      what the ops' differences come to
  *     compare_sentences.c   what is said of it
  */
@@ -103,6 +104,12 @@ bool compare_has_inputs(comparison *c, uint32_t at);
 /* Fills in the report's hypotheses and verdict for op `at`, of which the suspect is wrong by itself.
    False after an error was reported. */
 bool compare_try_hypotheses(comparison *c, uint32_t at);
+
+/* A mistake that makes of op `at` what the suspect has, if it is of a kind that has a number, which is
+   rounded to so many digits. False where there is none, or its inputs are not there. */
+bool compare_fit(comparison *c, uint32_t at, int digits, mistake *m);
+
+double compare_round(double x, int digits); /* to so many significant ones */
 
 /* How many ops both sides have. */
 uint32_t compare_count_ops(const compare_report *r);
