@@ -25,7 +25,7 @@ choose_sizes() {
     case $1 in
     demo | stories-260k) n_prompt=256 n_generate=128 runs=5 rounds=7 ;;
     stories-15m) n_prompt=128 n_generate=64 runs=3 rounds=7 ;;
-    *) n_prompt=64 n_generate=32 runs=1 rounds=5 ;;
+    *) n_prompt=256 n_generate=32 runs=1 rounds=5 ;;
     esac
     rounds=${BENCH_ROUNDS:-$rounds}
 }
