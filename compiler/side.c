@@ -228,7 +228,7 @@ bool side_has(const side *s, uint32_t at, uint32_t token) {
 }
 
 double side_rounding(const side *s, uint32_t at, uint32_t token) {
-    uint64_t     n;
+    uint64_t     n = 0;
     const float *row = s->rounded ? side_row(s, at, token, &n) : NULL;
     double       lost = 0;
     for (uint64_t i = 0; row && i < n; i++) {
