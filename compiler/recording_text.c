@@ -185,7 +185,8 @@ static bool take_id(scanner *s, uint32_t *word) {
 
 /* Whole numbers say nothing of how others are written: an index is one, and a 0. */
 static void take_precision(scanner *s, const char *from, const char *end) {
-    int  n_decimals = 0, n_digits = 0, exponent = 0;
+    int  n_decimals = 0, n_digits = 0;
+    long exponent = 0;
     bool point = false;
     if (!memchr(from, '.', (size_t)(end - from)) || memchr(from, 'x', (size_t)(end - from))) return;
     for (; from < end && *from != 'e' && *from != 'E'; from++) {
@@ -193,8 +194,10 @@ static void take_precision(scanner *s, const char *from, const char *end) {
         n_digits += is_digit(*from) && (n_digits || *from != '0');
         point = point || *from == '.';
     }
-    if (from < end) exponent = (int)strtol(from + 1, NULL, 10);
-    n_decimals -= exponent < -MAX_EXPONENT ? -MAX_EXPONENT : exponent > MAX_EXPONENT ? MAX_EXPONENT : exponent;
+    if (from < end) exponent = strtol(from + 1, NULL, 10);
+    if (exponent < -MAX_EXPONENT) exponent = -MAX_EXPONENT;
+    if (exponent > MAX_EXPONENT) exponent = MAX_EXPONENT;
+    n_decimals -= (int)exponent;
     if (!s->precision.n_digits || n_decimals > s->precision.n_decimals) s->precision.n_decimals = n_decimals;
     if (n_digits > s->precision.n_digits) s->precision.n_digits = n_digits;
 }
