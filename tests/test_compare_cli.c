@@ -14,6 +14,7 @@
 #define INTERPRETED "interpreted:" DEMO
 #define REFERENCE   "reference:" DEMO
 #define IDS         "--tokens=1,442,439,261,441,632"
+#define STORY_TEXT  "Once upon a time, Mia lived near the river. She had a red ball"
 
 static char compiler[4096];
 static const char *right, *wrong; /* recordings: wrong's Qcur is transposed in every layer */
@@ -247,7 +248,8 @@ static void pages(void **state) {
 /* What could not be compared leaves what was there. */
 static void pages_are_whole_or_not_at_all(void **state) {
     (void)state;
-    const char *to = new_folder("pages"), *page = in_folder("pages/a.html"), *copy = in_folder("pages/copy.gguf");
+    const char *to = new_folder("pages"), *page = in_folder("pages/a.html");
+    const char *copy = in_folder("pages/copy.gguf");
     arena      *a = arena_new();
     char       *flag = arena_printf(a, "--html=%s", page);
     size_t      size;
@@ -263,7 +265,8 @@ static void pages_are_whole_or_not_at_all(void **state) {
     assert_refused(COMPARE(INTERPRETED, (char *)right, arena_printf(a, "--html=%s", to)), "is no regular file");
     assert_int_equal(count_files(to), 1);
     variant_with_key(DEMO, "llama.context_length", &(uint32_t){ 512 }, 4, "pages/copy.gguf");
-    assert_refused(COMPARE(arena_printf(a, "reference:%s", copy), (char *)right, arena_printf(a, "--html=%s", copy)),
+    flag = arena_printf(a, "--html=%s", copy);
+    assert_refused(COMPARE(arena_printf(a, "reference:%s", copy), (char *)right, flag),
                    "copy.gguf: is read to make it");
     assert_refused(COMPARE(INTERPRETED, (char *)right, arena_printf(a, "--html=%s", right)), "is read to make it");
     assert_int_equal(count_files(to), 2);
@@ -340,7 +343,8 @@ static void maps(void **state) {
     (void)state;
     char *dumps = (char *)write_renamed();
     char  ids[256] = "--tokens=", *map = (char *)in_folder("names.map");
-    for (int i = 0; i < STORY; i++) snprintf(ids + strlen(ids), sizeof ids - strlen(ids), i ? ",%d" : "%d", story[i]);
+    for (int i = 0; i < STORY; i++)
+        snprintf(ids + strlen(ids), sizeof ids - strlen(ids), i ? ",%d" : "%d", story[i]);
     write_text(map, "# ours\nblock.{l}.output.txt = l_out-{l}\n");
     assert_refused(COMPARE(INTERPRETED, dumps, ids), "have no activation in common");
     assert_said(COMPARE(INTERPRETED, dumps, ids, "--map=block.{l}.output.txt=l_out-{l}"), 0, "62 of 63 ops are not");
@@ -381,7 +385,8 @@ static void write_logits(const char *name, const char *acts, const char *ids, co
     uint64_t   row = t->dims[0] * sizeof(float);
     write_bytes(in_folder(name), f->data + t->offset + t->bytes - row, row);
     write_bytes(in_folder(ids), story, sizeof story);
-    write_text(in_folder(prompt), "prompt: Once upon a time, Mia lived near the river. She had a red ball\nn_tokens: 15\n"
+    write_text(in_folder(prompt),
+               "prompt: " STORY_TEXT "\nn_tokens: 15\n"
                "token ids: 1, 442, 439, 261, 441, 632, 380, 338, 262, 794, 661, 407, 261, 680, 492\n");
     gguf_close(f);
     arena_free(a);
@@ -400,8 +405,7 @@ static void logits_of_llama_debug(void **state) {
     assert_json(c.out, "ops.0.between", "null");
     child_free(&c);
     assert_said(COMPARE(bad, INTERPRETED), 1, "The first op beyond tolerance is result_output (");
-    assert_said(COMPARE(INTERPRETED, good, "-p", "Once upon a time, Mia lived near the river. She had a red ball"), 0,
-                "\nsame\n");
+    assert_said(COMPARE(INTERPRETED, good, "-p", STORY_TEXT), 0, "\nsame\n");
     assert_said(COMPARE(INTERPRETED, good, "-p", "Once upon a time, Mia"), 2, "likely cause: B goes on where A ends");
 }
 

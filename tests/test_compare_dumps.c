@@ -82,7 +82,8 @@ static const char *write_gguf(const foreign_engine *f, const dump *d) {
     writer_kv_array(&w, "activations.tokens", GGUF_I32, story, SHORT, sizeof *story);
     for (uint32_t i = 0; i < g->n_ops; i++)
         if (!fnmatch(d->ops, g->ops[i]->out->name, 0))
-            writer_tensor(&w, g->ops[i]->out->name, 2, (uint64_t[]){ value_count(g->ops[i]->out), SHORT }, QUANT_F32);
+            writer_tensor(&w, g->ops[i]->out->name, 2, (uint64_t[]){ value_count(g->ops[i]->out), SHORT },
+                          QUANT_F32);
     float *at = (float *)(void *)writer_finish(&w);
     for (uint32_t i = 0; i < g->n_ops; i++) {
         uint64_t n = value_count(g->ops[i]->out) * SHORT;
@@ -176,7 +177,8 @@ static void right_dumps_are_not_accused(void **state) {
         foreign_begin(&f, NULL, plain, 0);
         for (size_t i = 0; i < ARRAY_LEN(stories); i++) {
             if (stories[i].plain != plain) continue;
-            compared c = compared_pair(write_dump(&f, &stories[i].dump), i % 3 ? "reference:" DEMO : "interpreted:" DEMO);
+            compared c = compared_pair(write_dump(&f, &stories[i].dump),
+                                       i % 3 ? "reference:" DEMO : "interpreted:" DEMO);
             assert_same_engines(&c);
             assert_false(noted(&c, "computes with"));
             compared_free(&c);
@@ -293,7 +295,8 @@ static void an_op_of_one_side(void **state) {
 static const struct {
     const char *ops, *begin, *end;
 } origins[] = {
-    { "*", "Computed from B's own inputs it is wrong too (", "): the error is made there; 1 other op is wrong by itself too." },
+    { "*", "Computed from B's own inputs it is wrong too (",
+      "): the error is made there; 1 other op is wrong by itself too." },
     { "l_out-*", "Computed from what B has before it, up to l_out-0, it is wrong too (",
       "): the error is made there or in the 14 ops before it that B does not have whole." },
     { "l_out-1", "Computed from the tokens (B has none of what it depends on) it is wrong too (",
@@ -424,6 +427,8 @@ static const char *spoil(const char *from, const char *name, uint32_t token, flo
     return to;
 }
 
+#define FIRST "The first op beyond tolerance is Vcur-1 "
+
 static void values_that_are_no_numbers(void **state) {
     (void)state;
     static const struct {
@@ -431,10 +436,10 @@ static void values_that_are_no_numbers(void **state) {
         uint32_t    n;
         const char *sentence;
     } rows[] = {
-        { NAN, 1, "The first op beyond tolerance is Vcur-1 (1 value is infinite or no number on one side only)." },
-        { NAN, 128, "The first op beyond tolerance is Vcur-1 (128 values are infinite or no number on one side only)." },
-        { INFINITY, 3, "The first op beyond tolerance is Vcur-1 (3 values are infinite or no number on one side only)." },
-        { -INFINITY, 2, "The first op beyond tolerance is Vcur-1 (2 values are infinite or no number on one side only)." },
+        { NAN, 1, FIRST "(1 value is infinite or no number on one side only)." },
+        { NAN, 128, FIRST "(128 values are infinite or no number on one side only)." },
+        { INFINITY, 3, FIRST "(3 values are infinite or no number on one side only)." },
+        { -INFINITY, 2, FIRST "(2 values are infinite or no number on one side only)." },
     };
     const char *right = record("right.gguf", ENGINE_REFERENCE, NULL, -1);
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -474,7 +479,8 @@ static void both_sides_overflow(void **state) {
 static void one_token(void **state) {
     (void)state;
     for (int wrong = 0; wrong < 2; wrong++) {
-        engine_setup e = { .model = DEMO, .kernels = ENGINE_REFERENCE, .mistake = wrong ? "gate-up" : NULL, .layer = 2 };
+        engine_setup e = { .model = DEMO, .kernels = ENGINE_REFERENCE, .mistake = wrong ? "gate-up" : NULL,
+                           .layer = 2 };
         const char  *acts = in_folder("one.gguf");
         engine_write(&e, story, 1, acts);
         compared c = compared_pair("interpreted:" DEMO, acts);

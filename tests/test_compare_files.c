@@ -45,7 +45,8 @@ static void quantized_weights_cost_in_products(void **state) {
         const char *a, *b;
         double      least, most; /* of a product alone */
     } rows[] = {
-        { "interpreted:" SHARED "demo-model/storyteller-f32.gguf", SHARED "demo-model/storyteller-q8_0.gguf", 1e-6, 1e-3 },
+        { "interpreted:" SHARED "demo-model/storyteller-f32.gguf", SHARED "demo-model/storyteller-q8_0.gguf",
+          1e-6, 1e-3 },
         { DEMO, "interpreted:" SHARED "demo-model/storyteller-q4_0.gguf", 1e-3, 0.1 },
         { "interpreted:" SHARED "demo-model/storyteller-q4_0.gguf", "reference:" DEMO, 1e-3, 0.1 },
     };
@@ -175,7 +176,7 @@ static void sides_that_cannot_be_compared(void **state) {
     } rows[] = {
         { "no/such.gguf", DEMO, NULL, "no/such.gguf: cannot open: No such file" },
         { "interpreted:" DEMO, "reference:no/such.gguf", NULL, "no/such.gguf: cannot open" },
-        { acts, acts, NULL, "are recordings, which cannot tell what is right: say what model they are of with --model" },
+        { acts, acts, NULL, "cannot tell what is right: say what model they are of with --model" },
         { acts, acts, "no/such.gguf", "no/such.gguf: cannot open" },
         { acts, acts, acts, "general.architecture" },
         { DEMO, acts, DEMO, "--model is for two recordings; " DEMO " is a model" },

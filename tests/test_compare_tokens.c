@@ -141,7 +141,7 @@ static void long_lists(void **state) {
 static void odd_tokens(void **state) {
     (void)state;
     tokens a = { .n = 4 }, b;
-    int32_t newline = demo.compilation.vocab.vocab.byte_tokens['\n'], zero = demo.compilation.vocab.vocab.byte_tokens[0];
+    const int32_t *bytes = demo.compilation.vocab.vocab.byte_tokens, newline = bytes['\n'], zero = bytes[0];
     assert_true(newline > 0 && zero > 0);
     memcpy(a.id, (int32_t[]){ 1, newline, zero, 300 }, 4 * sizeof *a.id);
     b = a;

@@ -117,7 +117,8 @@ static bool open_side(comparison *c, int i) {
     s->name = in->name;
     if (in->recording) {
         const char *producer = in->recording->producer;
-        *what = producer ? arena_printf(c->memory, "%s, %s", in->recording->kind, producer) : in->recording->kind;
+        const char *kind = in->recording->kind;
+        *what = producer ? arena_printf(c->memory, "%s, %s", kind, producer) : kind;
         return side_open_recording(s, c->memory, c->d, c->g, in->recording, c->n_tokens);
     }
     if (in->kernels != ENGINE_COMPILED)
@@ -185,7 +186,8 @@ static double noise_between(const comparison *c, uint32_t at, uint32_t token, ui
     if (c->report->cost) return 0;
     const float *exact = side_full_row(&c->reference, at, token);
     const float *faithful = side_full_row(&c->interpreted, at, token);
-    double       rounding = add_noise(side_rounding(&c->sides[0], at, token), side_rounding(&c->sides[1], at, token));
+    double       rounding = add_noise(side_rounding(&c->sides[0], at, token),
+                                      side_rounding(&c->sides[1], at, token));
     return add_noise(measure_noise(exact, faithful, n), rounding);
 }
 

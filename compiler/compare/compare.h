@@ -17,18 +17,18 @@
  *
  * Tolerance. The distance of `reference` from `interpreted` arithmetic on the same tokens says how
  * much quantized activations and f32 sums change an op's result: that is its noise, to which comes
- * what was lost where a text dump has few digits, or an engine computes with f16 or bf16. Two right engines differ by about that. The root of
- * NMSE may be slack times that of the noise, or slack times 2^-24 (the rounding of a result to f32)
- * where that is more; `worst` likewise, by the token of the most noise. A value matches when it
- * differs by at most slack times the noise (root mean square) of its token's row, or slack ulps of
- * its own.
+ * what was lost where a text dump has few digits, or an engine computes with f16 or bf16. Two right
+ * engines differ by about that. The root of NMSE may be slack times that of the noise, or slack times
+ * 2^-24 (the rounding of a result to f32) where that is more; `worst` likewise, by the token of the
+ * most noise. A value matches when it differs by at most slack times the noise (root mean square) of
+ * its token's row, or slack ulps of its own.
  *
  * Alone. The graph is evaluated op by op; whatever the suspect has takes the place of what was
  * computed, after it was compared. So an op is computed from the suspect's inputs where it has them,
- * and from what the nearest ancestors that it has imply where not. Done in both arithmetics, and,
- * for such a recording, once more with inputs changed by what they were rounded by, their distances give
- * the tolerance, and the suspect is judged by the nearer arithmetic. This finds an error far smaller
- * than the noise that has gathered before it.
+ * and from what the nearest ancestors that it has imply where not. Done in both arithmetics, and for
+ * a rounded recording once more with inputs changed by as much as they were rounded, the distances
+ * give the tolerance, and the suspect is judged by the nearer arithmetic. This finds an error far
+ * smaller than the noise that has gathered before it.
  *
  * Cost. Where A and B are models whose weights differ, there is no right one: tolerances and
  * hypotheses are left out, and `alone` is what B's weights cost, an op at a time.

@@ -381,8 +381,10 @@ static void tell(hypotheses *h) {
                      h->segment.n_computed);
     if (!any_matches(h)) return;
     uint32_t    n = count_as_good(h);
-    const char *also = !n ? "" : arena_printf(c->memory, " (so it does by %u other hypothes%s)", n, n == 1 ? "is" : "es");
-    r->verdict = arena_printf(c->memory, "%s: matches when %s%s", r->ops[h->target].name, h->trials[0].what, also);
+    const char *name = r->ops[h->target].name, *what = h->trials[0].what;
+    r->verdict = n ? arena_printf(c->memory, "%s: matches when %s (so it does by %u other hypothes%s)", name, what, n,
+                                  n == 1 ? "is" : "es")
+                   : arena_printf(c->memory, "%s: matches when %s", name, what);
 }
 
 /* The factor that brings what should be there nearest to what the suspect has. */
@@ -416,9 +418,9 @@ static double count_products(const hypotheses *h) {
 }
 
 bool compare_try_hypotheses(comparison *c, uint32_t at) {
-    hypotheses h = { .c = c, .suspect = compare_suspect(c), .target = at,
-                     .segment = compare_find_filled_segment(c, at) };
+    hypotheses h = { .c = c, .suspect = compare_suspect(c), .target = at };
     bool      *computed = ARENA_ARRAY(c->memory, bool, c->g->n_ops);
+    h.segment = compare_find_filled_segment(c, at);
     h.scaled = ARENA_ARRAY(c->memory, float, value_count(c->g->ops[at]->out));
     h.trials = ARENA_ARRAY(c->memory, trial, MAX_TRIALS);
     for (uint32_t i = 0; i < c->g->n_ops; i++) computed[i] = h.segment.roles[i] == INTERP_COMPUTED;

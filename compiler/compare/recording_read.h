@@ -17,7 +17,7 @@ typedef struct recording_bytes {
 typedef struct recording_numbers {
     const void *words;
     uint32_t    n;
-    uint32_t    row; /* how many stand in a line, or are counted up; 0: in lines of different lengths, or one a line */
+    uint32_t    row; /* how many stand in a line, or are counted up; 0: not the same number, or one */
     recorded_precision precision;
 } recording_numbers;
 

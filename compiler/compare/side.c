@@ -135,8 +135,10 @@ static int find_bits(const side *s) {
     for (size_t b = 0; b < ARRAY_LEN(bits); b++) {
         uint64_t n = 0;
         bool     fits = true;
-        for (uint32_t i = 0; i < s->g->n_ops && fits; i++)
-            if (s->recorded[i] && s->g->ops[i]->kind != OP_GET_ROWS) fits = recording_fits(s->recorded[i], bits[b], &n);
+        for (uint32_t i = 0; i < s->g->n_ops && fits; i++) {
+            if (!s->recorded[i] || s->g->ops[i]->kind == OP_GET_ROWS) continue;
+            fits = recording_fits(s->recorded[i], bits[b], &n);
+        }
         if (fits && n >= ENOUGH) return bits[b];
     }
     return 0;
@@ -147,9 +149,10 @@ static bool is_rounded(const recorded_value *v) {
     for (uint32_t c = 0; (v->precision.n_digits || v->precision.n_bits) && c < v->n_columns; c++) {
         double lost = 0, square = 0;
         for (uint64_t i = 0; i < v->n; i++) {
-            double x = (double)v->columns[c].data[i], step = recording_step(&v->precision, v->columns[c].data[i]);
+            float  x = v->columns[c].data[i];
+            double step = recording_step(&v->precision, x);
             lost += step * step / 12;
-            square += x * x;
+            square += (double)x * (double)x;
         }
         if (lost > 0x1p-48 * square) return true;
     }
