@@ -123,7 +123,7 @@ static void one_token(const matmul *m, val token, val first) {
     epilogue(m, emit_i64(m->e, 0), token, first);
 }
 
-/* ---- tiles: a batch of TILE_TOKENS or more */
+/* ---- tiles: a batch of TILE_LEAST or more */
 
 static uint32_t n_tiles(const matmul *m) {
     return m->rows / emit_tile_rows(m->e);
