@@ -20,8 +20,6 @@
 
 #define BLOCK 32 /* of Q8_0 */
 
-typedef struct product product;
-
 /* How a type is multiplied by tiles: by the first of these that the ISA has. */
 typedef struct tile_kind {
     const char *name;
@@ -30,6 +28,8 @@ typedef struct tile_kind {
     uint32_t (*columns)(const isa *target); /* in a lane */
     uint32_t (*block)(const isa *target);   /* columns of a block */
     uint32_t (*tokens)(const isa *target);  /* at a time */
+    uint32_t (*steps)(const isa *target);   /* words that stand straight-line: with more, LLVM would
+                                               load too far ahead and run out of registers */
     bool     scaled;
     /* The words of the `block` columns of a row that begin at `at`. */
     val (*words)(emit *e, const struct tile_kind *kind, val at);
@@ -77,6 +77,15 @@ static uint32_t block_lanes(const isa *target) {
 
 static uint32_t block_pairs(const isa *target) {
     return 2 * target->lanes;
+}
+
+static uint32_t steps_quantized(const isa *target) {
+    return target->tile_steps;
+}
+
+static uint32_t steps_plain(const isa *target) {
+    (void)target;
+    return 2;
 }
 
 static uint32_t tokens_quantized(const isa *target) {
@@ -131,15 +140,15 @@ static val dot_bf16(emit *e, val weights, val x, val sum) {
 }
 
 static const tile_kind kinds[] = {
-    {"q8", QUANT_Q8_0, has_dot_rows, columns_of_isa, block_q8_0, tokens_quantized, true, words_q8_0,
+    {"q8", QUANT_Q8_0, has_dot_rows, columns_of_isa, block_q8_0, tokens_quantized, steps_quantized, true, words_q8_0,
      x_quants, dot_quants},
-    {"bf16", QUANT_BF16, has_dot_bf16, columns_two, block_pairs, tokens_plain, false, words_as_stored,
+    {"bf16", QUANT_BF16, has_dot_bf16, columns_two, block_pairs, tokens_plain, steps_plain, false, words_as_stored,
      x_quants, dot_bf16},
-    {"f32", QUANT_BF16, has_any, columns_one, block_lanes, tokens_plain, false, words_as_f32, x_first,
+    {"f32", QUANT_BF16, has_any, columns_one, block_lanes, tokens_plain, steps_plain, false, words_as_f32, x_first,
      dot_f32},
-    {"f32", QUANT_F16, has_any, columns_one, block_lanes, tokens_plain, false, words_as_f32, x_first,
+    {"f32", QUANT_F16, has_any, columns_one, block_lanes, tokens_plain, steps_plain, false, words_as_f32, x_first,
      dot_f32},
-    {"f32", QUANT_F32, has_any, columns_one, block_lanes, tokens_plain, false, words_as_f32, x_first,
+    {"f32", QUANT_F32, has_any, columns_one, block_lanes, tokens_plain, steps_plain, false, words_as_f32, x_first,
      dot_f32},
 };
 
@@ -276,97 +285,111 @@ static val unpack_function(const tile *t) {
 
 #define MAX_SUMS (EMIT_MAX_TILE_TOKENS * EMIT_MAX_TILE_VECTORS)
 
-/* A block of a tile and of a few tokens. Sums and accumulators are [token][vector]. */
-struct product {
+/* A tile and a few tokens. Sums and accumulators are [token][vector]. */
+typedef struct product {
     const tile       *t;
     uint32_t          n_tokens;
     activation_layout layout;
-    val               tile_block; /* address */
-    val               x[EMIT_MAX_TILE_TOKENS];
-    val               block; /* number, i64 */
-};
+    val               tile, x[EMIT_MAX_TILE_TOKENS]; /* addresses */
+} product;
 
-static val tile_vector(const product *p, uint32_t word, uint32_t v, type lane) {
-    emit    *e = p->t->e;
-    uint32_t lanes = e->isa->lanes;
-    return emit_load(e, emit_vector(lane, lanes), emit_at_const(e, p->tile_block, word_at(p->t, word, v)),
-                     lanes * 4);
-}
-
-/* A 32-bit number of token t, in all lanes: the one at `offset` of the block's part of an array that
-   begins at `part` and has `stride` bytes a block. */
-static val broadcast(const product *p, uint32_t t, type number, uint64_t part, uint64_t stride,
-                     uint64_t offset) {
+/* `number`s in memory: a vector of rows at `at` of the tile, or one of token t in all lanes. */
+static val of_rows(const product *p, type number, val at, uint64_t offset) {
     emit *e = p->t->e;
-    val   at = emit_at(e, emit_at_const(e, p->x[t], part + offset), emit_mul_const(e, p->block, stride));
-    return emit_splat(e, emit_load(e, number, at, 4), e->isa->lanes);
+    val   from = emit_at_const(e, emit_at(e, p->tile, at), offset);
+    return emit_load(e, emit_vector(number, e->isa->lanes), from, e->isa->lanes * 4);
 }
 
-/* Adds the block's products to the sums, whose lanes are of type `lane`. */
-static void multiply_words(const product *p, type lane, type x_lane, val *sums) {
+static val of_token(const product *p, uint32_t t, type number, val at, uint64_t offset) {
+    emit *e = p->t->e;
+    val   from = emit_at(e, emit_at_const(e, p->x[t], offset), at);
+    return emit_splat(e, emit_load(e, number, from, 4), e->isa->lanes);
+}
+
+/* Adds the products of `steps` words, which begin at `tile_at` in the tile and at `x_at` in the
+   activations' words, to the sums. */
+static void multiply_steps(const product *p, val tile_at, val x_at, uint32_t steps, val *sums) {
     emit            *e = p->t->e;
     const tile_kind *kind = p->t->kind;
-    uint32_t         n = p->t->n_vectors, words = block_words(e, kind);
-    for (uint32_t j = 0; j < words; j++) {
+    uint32_t         n = p->t->n_vectors;
+    type             lane = kind->columns(e->isa) == 1 ? e->f32 : e->i32;
+    for (uint32_t j = 0; j < steps; j++) {
         val w[EMIT_MAX_TILE_VECTORS];
-        for (uint32_t v = 0; v < n; v++) w[v] = tile_vector(p, j, v, lane);
+        for (uint32_t v = 0; v < n; v++) w[v] = of_rows(p, lane, tile_at, word_at(p->t, j, v));
         for (uint32_t t = 0; t < p->n_tokens; t++) {
-            val x = broadcast(p, t, x_lane, kind->x(&p->layout), 4ull * words, 4 * j);
+            val x = of_token(p, t, lane, x_at, kind->x(&p->layout) + 4 * j);
             for (uint32_t v = 0; v < n; v++) sums[t * n + v] = kind->dot(e, w[v], x, sums[t * n + v]);
         }
     }
 }
 
-static void multiply_scaled(const product *p, val *acc) {
+/* The same of `count` words, with a loop where they are more than a few steps. */
+static void multiply_words(const product *p, val tile_at, val x_at, uint64_t count, val *sums) {
     emit    *e = p->t->e;
-    uint32_t n = p->t->n_vectors, words = block_words(e, p->t->kind);
-    val      sums[MAX_SUMS];
+    uint32_t n = p->n_tokens * p->t->n_vectors, steps = p->t->kind->steps(e->isa);
+    if (count <= steps) {
+        multiply_steps(p, tile_at, x_at, (uint32_t)count, sums);
+        return;
+    }
+    val  next[MAX_SUMS];
+    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, count), steps);
+    for (uint32_t i = 0; i < n; i++) next[i] = emit_loop_carry(e, &l, sums[i]);
+    multiply_steps(p, emit_add(e, tile_at, emit_mul_const(e, l.i, word_at(p->t, 1, 0))),
+                   emit_add(e, x_at, emit_mul_const(e, l.i, 4)), steps, next);
+    emit_loop_end(e, &l, next);
+    for (uint32_t i = 0; i < n; i++) sums[i] = next[i];
+}
+
+/* A block's sum is made in integers, from -128 · Σ x or zero on, and scaled. */
+static void multiply_scaled(const product *p, val block, val *acc) {
+    emit    *e = p->t->e;
+    uint32_t n = p->t->n_vectors, words = block_words(e, p->t->kind), rows = n * e->isa->lanes;
+    val      sums[MAX_SUMS], number = emit_mul_const(e, block, 4);
+    val      tile_at = emit_mul_const(e, block, block_bytes(e, p->t->kind, rows));
     for (uint32_t t = 0; t < p->n_tokens; t++)
         for (uint32_t v = 0; v < n; v++)
-            sums[t * n + v] = e->isa->unsigned_weights ? broadcast(p, t, e->i32, p->layout.totals, 4, 0)
+            sums[t * n + v] = e->isa->unsigned_weights ? of_token(p, t, e->i32, number, p->layout.totals)
                                                        : LLVMConstNull(emit_vector(e->i32, e->isa->lanes));
-    multiply_words(p, e->i32, e->i32, sums);
+    multiply_words(p, tile_at, emit_mul_const(e, block, 4ull * words), words, sums);
     for (uint32_t t = 0; t < p->n_tokens; t++) {
-        val x_scale = broadcast(p, t, e->f32, p->layout.scales, 4, 0);
+        val x_scale = of_token(p, t, e->f32, number, p->layout.scales);
         for (uint32_t v = 0; v < n; v++) {
-            val scale = emit_fmul(e, tile_vector(p, words, v, e->f32), x_scale);
+            val scale = emit_fmul(e, of_rows(p, e->f32, tile_at, word_at(p->t, words, v)), x_scale);
             val summed = emit_cast(e, LLVMSIToFP, sums[t * n + v], e->f32);
             acc[t * n + v] = emit_fma(e, summed, scale, acc[t * n + v]);
         }
     }
 }
 
-static void multiply_block(const product *p, val *acc) {
-    emit *e = p->t->e;
-    if (p->t->kind->scaled) {
-        multiply_scaled(p, acc);
-        return;
-    }
-    type lane = p->t->kind->columns(e->isa) == 1 ? e->f32 : e->i32;
-    multiply_words(p, lane, lane, acc);
+static void multiply_blocks(const product *p, val *acc) {
+    emit    *e = p->t->e;
+    uint32_t n = p->n_tokens * p->t->n_vectors;
+    val      next[MAX_SUMS];
+    loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, p->t->k / BLOCK), 1);
+    for (uint32_t i = 0; i < n; i++) next[i] = emit_loop_carry(e, &l, acc[i]);
+    multiply_scaled(p, l.i, next);
+    emit_loop_end(e, &l, next);
+    for (uint32_t i = 0; i < n; i++) acc[i] = next[i];
 }
 
 /* void (tile, x, stride of x, out, stride of out): out holds a row of f32 sums for each token. */
 static val product_function(const tile *t, uint32_t n_tokens) {
     emit       *e = t->e;
     uint32_t    rows = t->n_vectors * e->isa->lanes, n = n_tokens * t->n_vectors;
-    uint32_t    block = t->kind->block(e->isa);
     const char *name = arena_printf(e->memory, "tile_%s_%s_k%llu_r%u_x%u", quant_find(t->kind->weight)->name,
                                     t->kind->name, (unsigned long long)t->k, rows, n_tokens);
     type        params[] = {e->ptr, e->ptr, e->i64, e->ptr, e->i64};
     if (!emit_function_begin(e, name, e->none, params, 5)) return LLVMGetNamedFunction(e->module, name);
-    product p = {.t = t, .n_tokens = n_tokens};
+    product p = {.t = t, .n_tokens = n_tokens, .tile = LLVMGetParam(e->fn, 0)};
     p.layout = isa_activation_layout(e->isa, quant_find(t->kind->weight)->activation, t->k);
     p.x[0] = LLVMGetParam(e->fn, 1);
     for (uint32_t i = 1; i < n_tokens; i++) p.x[i] = emit_at(e, p.x[i - 1], LLVMGetParam(e->fn, 2));
-    val  acc[MAX_SUMS];
-    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->k / block), 1);
-    for (uint32_t i = 0; i < n; i++)
-        acc[i] = emit_loop_carry(e, &l, LLVMConstNull(emit_vector(e->f32, e->isa->lanes)));
-    p.block = l.i;
-    p.tile_block = emit_at(e, LLVMGetParam(e->fn, 0), emit_mul_const(e, l.i, block_bytes(e, t->kind, rows)));
-    multiply_block(&p, acc);
-    emit_loop_end(e, &l, acc);
+    val acc[MAX_SUMS], zero = emit_i64(e, 0);
+    for (uint32_t i = 0; i < n; i++) acc[i] = LLVMConstNull(emit_vector(e->f32, e->isa->lanes));
+    if (t->kind->scaled)
+        multiply_blocks(&p, acc);
+    else
+        multiply_words(&p, zero, zero, t->k / t->kind->columns(e->isa), acc);
     val out = LLVMGetParam(e->fn, 3);
     for (uint32_t i = 0; i < n; i++) {
         if (i && i % t->n_vectors == 0) out = emit_at(e, out, LLVMGetParam(e->fn, 4));

@@ -38,8 +38,9 @@ typedef struct isa {
     uint32_t    dot_length;       /* weights the dot likes to take: 32 or 64 */
 
     /* Tiles (emit_tile.c): vectors of rows, tokens at a time for quantized and for other weights (0:
-       none), and how many columns of quantized ones a 32-bit lane holds: 4 as bytes, 2 as i16. */
-    uint32_t tile_vectors, tile_tokens, plain_tokens, tile_columns;
+       none), how many columns of quantized ones a 32-bit lane holds: 4 as bytes, 2 as i16, and how many
+       lanes of a block stand straight-line. */
+    uint32_t tile_vectors, tile_tokens, plain_tokens, tile_columns, tile_steps;
 
     /* Adds the products of 32 or dot_length weights and activations, four neighbours a lane, to the
        i32 lanes of `sum`. Where unsigned_weights, those must begin with -128 · Σ activations. */

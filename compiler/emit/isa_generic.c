@@ -37,5 +37,6 @@ const isa isa_generic = {
     .tile_tokens = 4,
     .plain_tokens = 4,
     .tile_columns = 2,
+    .tile_steps = 2,
     .dot_rows = generic_dot_rows,
 };

@@ -58,10 +58,11 @@ static val avx2_dot(emit *e, val weights, val activations, val sum) {
 #define AVX512_VNNI AVX2 " avx512f avx512bw avx512vl avx512dq avx512vnni"
 
 /* Both rows with AVX-512 have this in common. */
-#define AVX512_ROW                                                                                  \
-    .arch = "x86_64", .lanes = 16, .registers = 32, .tokens = 4, .native_f16 = true,                \
-    .unsigned_weights = true, .dot_length = 64, .dot = vnni_dot, .tile_vectors = 2,                 \
-    .tile_tokens = 4, .plain_tokens = 8, .tile_columns = 4, .dot_rows = vnni_dot_rows
+#define AVX512_ROW                                                                         \
+    .arch = "x86_64", .lanes = 16, .registers = 32, .tokens = 4, .native_f16 = true,       \
+    .unsigned_weights = true, .dot_length = 64, .dot = vnni_dot, .tile_vectors = 2,        \
+    .tile_tokens = 4, .plain_tokens = 8, .tile_columns = 4, .tile_steps = 8,               \
+    .dot_rows = vnni_dot_rows
 
 const isa isa_avx512_bf16 = {
     .name = "avx512-bf16",
@@ -88,9 +89,10 @@ const isa isa_avx_vnni = {
     .dot_length = 32,
     .dot = vnni_dot,
     .tile_vectors = 2,
-    .tile_tokens = 2,
+    .tile_tokens = 4,
     .plain_tokens = 4,
     .tile_columns = 4,
+    .tile_steps = 2,
     .dot_rows = vnni_dot_rows,
 };
 
@@ -108,5 +110,6 @@ const isa isa_avx2 = {
     .tile_tokens = 4,
     .plain_tokens = 4,
     .tile_columns = 2,
+    .tile_steps = 2,
     .dot_rows = avx2_dot_rows,
 };
