@@ -327,6 +327,19 @@ static void test_seeds(void **state) {
     child_free(&first);
 }
 
+/* Read into memory, the weights are the same, and so are the refusals of another file. */
+static void test_no_mmap(void **state) {
+    NEEDS_EXECUTABLE();
+    child mapped = run(ARGS("-p", PROMPT, "-n", "30", "--temp", "0"));
+    child copied = run(ARGS("-p", PROMPT, "-n", "30", "--temp", "0", "--no-mmap"));
+    assert_silent_success(&copied);
+    assert_string_equal(copied.out, mapped.out);
+    child other = run(ARGS("-p", PROMPT, "--no-mmap", "-m", "/proc/self/exe"));
+    assert_refused(&other, 1, "not the file this was compiled from");
+    child_free(&mapped);
+    child_free(&copied);
+}
+
 static void test_context_full(void **state) {
     NEEDS_EXECUTABLE();
     child c = run(ARGS("-p", PROMPT, "-c", "32", "-n", "-1", "--ignore-eos", "-s", "1"));
@@ -511,6 +524,7 @@ int main(void) {
         cmocka_unit_test(test_prompt_from_elsewhere),
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_no_mmap),
         cmocka_unit_test(test_context_full),
         cmocka_unit_test(test_verbose),
         cmocka_unit_test(test_closed_pipe),
