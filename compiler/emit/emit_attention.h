@@ -69,6 +69,8 @@ typedef struct tiling {
     uint32_t width;   /* f32s of a vector of a head's values */
     uint32_t padded;  /* a head's values, filled up to whole vectors */
     uint32_t chunk;   /* positions */
+    bool     direct;  /* values are read from the cache, not converted before */
+    bool     ahead;   /* the next chunk is asked for while this one is worked on */
 } tiling;
 
 /* For units of `rows` rows. */

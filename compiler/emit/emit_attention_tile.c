@@ -35,6 +35,7 @@ typedef struct tile_pass {
     tiling           t;
     uint32_t         step;         /* positions that a tile takes at a time */
     uint32_t         square;       /* rows to a power of two */
+    val              k, v;         /* the caches of the kv head */
     val              keys, values; /* of the chunk, converted */
     val              scores, shrink;
     val              tile;  /* its state */
@@ -63,7 +64,10 @@ tiling attention_tiling(const attention *a, uint32_t rows) {
     t.rows = (rows + n_tiles - 1) / n_tiles;
     t.width = a->d < lanes ? power_above(a->d) : lanes;
     t.padded = (a->d + t.width - 1) / t.width * t.width;
-    while (t.chunk > CHUNK_LEAST && 4ull * t.chunk * t.padded > CHUNK_BYTES) t.chunk /= 2;
+    t.ahead = n_tiles == 1;
+    t.direct = n_tiles == 1 && a->e->isa->native_f16 && t.padded == a->d;
+    while (t.chunk > CHUNK_LEAST && 4ull * t.chunk * t.padded > (t.ahead ? CHUNK_BYTES / 2 : CHUNK_BYTES))
+        t.chunk /= 2;
     return t;
 }
 
@@ -94,11 +98,70 @@ static val half(emit *e, val v, uint32_t which) {
     return emit_pick(e, v, NULL, which * n, 1, n);
 }
 
-/* `lanes` vectors of n values become n vectors of `lanes`. First vectors are interleaved with those
-   half of all before them until they are full; then each step halves how many neighbours of one
-   vector's a vector holds. */
+/* The vector of which element i is from[i] of the pair (x, y). */
+static val gather(emit *e, val x, val y, const uint32_t *from, uint32_t n) {
+    val mask[EMIT_MAX_LANES];
+    for (uint32_t i = 0; i < n; i++) mask[i] = emit_i32(e, from[i]);
+    return LLVMBuildShuffleVector(e->builder, x, y, LLVMConstVector(mask, n), "");
+}
+
+/* Of x and y, taken as groups of four: in each group elements a and b of x's, then the same of y's
+   (pairs), or each element of x followed by y's. */
+static val mix_groups(emit *e, val x, val y, uint32_t a, uint32_t b, bool pairs) {
+    uint32_t from[EMIT_MAX_LANES], n = emit_length(x);
+    for (uint32_t i = 0; i < n; i += 4) {
+        from[i] = i + a;
+        from[i + 1] = pairs ? i + b : n + i + a;
+        from[i + 2] = pairs ? n + i + a : i + b;
+        from[i + 3] = n + i + b;
+    }
+    return gather(e, x, y, from, n);
+}
+
+/* Every other group of four of x, then of y, from the first-th on. */
+static val pick_fours(emit *e, val x, val y, uint32_t first) {
+    uint32_t from[EMIT_MAX_LANES], n = emit_length(x);
+    for (uint32_t i = 0; i < n; i++) from[i] = (2 * (i / 4) + first) * 4 + i % 4;
+    return gather(e, x, y, from, n);
+}
+
+/* Four vectors: their groups of four are turned, each for itself. */
+static void turn_fours(emit *e, val *v) {
+    val low = mix_groups(e, v[0], v[1], 0, 1, false), high = mix_groups(e, v[0], v[1], 2, 3, false);
+    val low2 = mix_groups(e, v[2], v[3], 0, 1, false), high2 = mix_groups(e, v[2], v[3], 2, 3, false);
+    v[0] = mix_groups(e, low, low2, 0, 1, true);
+    v[1] = mix_groups(e, low, low2, 2, 3, true);
+    v[2] = mix_groups(e, high, high2, 0, 1, true);
+    v[3] = mix_groups(e, high, high2, 2, 3, true);
+}
+
+/* As many vectors as lanes become the vectors of their first elements, their second, …: in groups of
+   four, which is what processors do at once, and then whole groups. */
+static void turn_square(emit *e, val *v) {
+    uint32_t lanes = e->isa->lanes, n = lanes / 4;
+    for (uint32_t i = 0; i < lanes; i += 4) turn_fours(e, &v[i]);
+    for (uint32_t k = 0; k < 4; k++) {
+        val groups[EMIT_MAX_LANES / 4], next[EMIT_MAX_LANES / 4];
+        for (uint32_t i = 0; i < n; i++) groups[i] = v[4 * i + k];
+        for (uint32_t step = 1; step < n; step *= 2) {
+            for (uint32_t i = 0; i < n / 2; i++)
+                for (uint32_t j = 0; j < 2; j++)
+                    next[i + j * n / 2] = pick_fours(e, groups[2 * i], groups[2 * i + 1], j);
+            for (uint32_t i = 0; i < n; i++) groups[i] = next[i];
+        }
+        for (uint32_t i = 0; i < n; i++) v[4 * i + k] = groups[i];
+    }
+}
+
+/* `lanes` vectors of n values become n vectors of `lanes`. Short ones are interleaved with those half
+   of all before them until they are full; then each step halves how many neighbours of one vector's a
+   vector holds. */
 static void transpose(emit *e, val *vectors, uint32_t n) {
     uint32_t lanes = e->isa->lanes, left = lanes;
+    if (n == lanes && lanes % 4 == 0) {
+        turn_square(e, vectors);
+        return;
+    }
     while (left > n) {
         left /= 2;
         for (uint32_t i = 0; i < left; i++) vectors[i] = emit_interleave(e, vectors[i], vectors[i + left]);
@@ -118,13 +181,13 @@ static void transpose(emit *e, val *vectors, uint32_t n) {
 
 /* `lanes` positions from `at` of the chunk on; whatever stands behind the last is converted too, and
    masked later. A part that would reach over the end of the rows begins earlier instead. */
-static void turn_keys(const tile_pass *p, val cache, val at) {
+static void turn_keys(const tile_pass *p, val at) {
     emit    *e = p->a->e;
     uint32_t lanes = e->isa->lanes, d = p->a->d, n = d < lanes ? power_below(d) : lanes;
     val      within = attention_remainder(e, at, p->step);
     val      tile = emit_add(e, emit_mul_const(e, emit_sub(e, at, within), d), within);
     val      to = emit_at(e, p->keys, emit_mul_const(e, tile, 4));
-    val      from = emit_at(e, cache, emit_mul_const(e, emit_add(e, p->chunk, at), 2 * d));
+    val      from = emit_at(e, p->k, emit_mul_const(e, emit_add(e, p->chunk, at), 2 * d));
     loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, d), n);
     val      over = LLVMBuildICmp(e->builder, LLVMIntUGT, l.i, emit_i64(e, d - n), "");
     val      first = LLVMBuildSelect(e->builder, over, emit_i64(e, d - n), l.i, "");
@@ -139,35 +202,51 @@ static void turn_keys(const tile_pass *p, val cache, val at) {
     emit_loop_end(e, &l, NULL);
 }
 
-static void store_value(const tile_pass *p, val cache, val at) {
+static void store_value(const tile_pass *p, bool there, val at) {
     emit    *e = p->a->e;
     uint32_t width = p->t.width, d = p->a->d;
     val      to = emit_at(e, p->values, emit_mul_const(e, at, 4 * p->t.padded));
-    val      from = cache ? emit_at(e, cache, emit_mul_const(e, emit_add(e, p->chunk, at), 2 * d)) : NULL;
+    val      from = emit_at(e, p->v, emit_mul_const(e, emit_add(e, p->chunk, at), 2 * d));
     for (uint32_t i = 0; i < d; i += width) {
         uint32_t n = d - i < width ? d - i : width;
-        val v = cache ? emit_load_f32(e, QUANT_F16, emit_at_const(e, from, 2 * i), n)
+        val v = there ? emit_load_f32(e, QUANT_F16, emit_at_const(e, from, 2 * i), n)
                       : LLVMConstNull(emit_vector(e->f32, width));
         emit_store(e, emit_widen(e, v, width), emit_at_const(e, to, 4 * i), 4 * width);
     }
 }
 
 /* The chunk's first `count` positions. Behind the last value stand zeros for UNROLL. */
-static void convert_chunk(const tile_pass *p, val k, val v, val count) {
+static void convert_chunk(const tile_pass *p, val count) {
     emit *e = p->a->e;
     loop  keys = emit_loop_begin(e, emit_i64(e, 0), count, e->isa->lanes);
-    turn_keys(p, k, keys.i);
+    turn_keys(p, keys.i);
     emit_loop_end(e, &keys, NULL);
+    if (p->t.direct) return;
     loop values = emit_loop_begin(e, emit_i64(e, 0), count, 1);
-    store_value(p, v, values.i);
+    store_value(p, true, values.i);
     emit_loop_end(e, &values, NULL);
     val    whole = LLVMBuildAnd(e->builder, emit_add(e, count, emit_i64(e, UNROLL - 1)),
                                 emit_i64(e, ~(uint64_t)(UNROLL - 1)), "");
     branch rest = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, count, whole, ""));
     loop   zeros = emit_loop_begin(e, count, whole, 1);
-    store_value(p, NULL, zeros.i);
+    store_value(p, false, zeros.i);
     emit_loop_end(e, &zeros, NULL);
     emit_if_end(e, &rest);
+}
+
+/* ---- asking ahead */
+
+/* Asks for `bytes` bytes from `at` on (i64) of what the next chunk has in a cache. Processors fetch
+   ahead by themselves, but not past a page. Both products ask for a part in every step: no more is
+   under way at a time than can be. Behind the last chunk nothing is asked for that could do harm. */
+static void ask_ahead(const tile_pass *p, val cache, val at, uint32_t bytes) {
+    emit *e = p->a->e;
+    val   next = emit_mul_const(e, emit_add(e, p->chunk, emit_i64(e, p->t.chunk)), 2 * p->a->d);
+    val   from = emit_at(e, emit_at(e, cache, next), at);
+    for (uint32_t i = 0; p->t.ahead && i < bytes; i += 64) {
+        val args[] = {emit_at_const(e, from, i), emit_i32(e, 0), emit_i32(e, 3), emit_i32(e, 1)};
+        emit_intrinsic(e, "llvm.prefetch", e->ptr, args, 4);
+    }
 }
 
 /* ---- the first product */
@@ -200,6 +279,8 @@ static void score_tile(const tile_pass *p) {
         sums[i] = emit_loop_carry(e, &inner, LLVMConstNull(emit_vector(e->f32, lanes)));
     val k = emit_at(e, keys, emit_mul_const(e, inner.i, 4 * p->step));
     val x = emit_at(e, q, emit_mul_const(e, inner.i, 4));
+    val part = emit_add(e, emit_mul_const(e, l.i, 2 * d), emit_mul_const(e, inner.i, 2 * p->step));
+    ask_ahead(p, p->k, part, 2 * unroll * p->step);
     for (uint32_t u = 0; u < unroll; u++)
         score_step(p, emit_at_const(e, k, 4ull * u * p->step), emit_at_const(e, x, 4 * u), sums);
     emit_loop_end(e, &inner, sums);
@@ -292,37 +373,81 @@ static void soften(const tile_pass *p, const val *limits) {
 
 /* ---- the second product */
 
-/* `n` vectors of each row's sums, from the first-th on. */
-static void add_values(const tile_pass *p, uint32_t first, uint32_t n) {
+/* Vector i of the value of a position of the chunk. */
+static val load_value(const tile_pass *p, val position, uint32_t i) {
     emit    *e = p->a->e;
-    uint32_t width = p->t.width, rows = p->t.rows;
-    val      sums[MAX_ROWS * MAX_VECTORS], at[MAX_ROWS];
-    for (uint32_t r = 0; r < rows; r++) {
-        val shrink = all_lanes(e, emit_at_const(e, p->shrink, 4 * r), width);
-        at[r] = emit_at_const(e, p->tile, sums_at(p->a, &p->t) + 4ull * (r * p->t.padded + first * width));
-        for (uint32_t v = 0; v < n; v++) {
-            val from = emit_at_const(e, at[r], 4ull * v * width);
-            sums[r * n + v] = emit_fmul(e, emit_load(e, emit_vector(e->f32, width), from, 4), shrink);
-        }
+    uint32_t width = p->t.width;
+    if (p->t.direct) {
+        val from = emit_at(e, p->v, emit_mul_const(e, emit_add(e, p->chunk, position), 2 * p->a->d));
+        return emit_load_f32(e, QUANT_F16, emit_at_const(e, from, 2 * i * width), width);
     }
-    loop l = emit_loop_begin(e, emit_i64(e, 0), p->count, UNROLL);
-    for (uint32_t i = 0; i < rows * n; i++) sums[i] = emit_loop_carry(e, &l, sums[i]);
-    val values = emit_at(e, p->values, emit_mul_const(e, l.i, 4 * p->t.padded));
-    val weights = emit_at(e, p->scores, emit_mul_const(e, l.i, 4));
-    for (uint32_t u = 0; u < UNROLL; u++) {
-        val v[MAX_VECTORS];
-        for (uint32_t i = 0; i < n; i++)
-            v[i] = emit_load(e, emit_vector(e->f32, width),
-                             emit_at_const(e, values, 4ull * (u * p->t.padded + (first + i) * width)), 4 * width);
-        for (uint32_t r = 0; r < rows; r++) {
-            val w = all_lanes(e, emit_at_const(e, weights, 4ull * (r * p->t.chunk + u)), width);
+    val from = emit_at(e, p->values, emit_mul_const(e, position, 4 * p->t.padded));
+    return emit_load(e, emit_vector(e->f32, width), emit_at_const(e, from, 4ull * i * width), 4 * width);
+}
+
+/* Adds `unroll` positions from `at` on to n vectors of each row's sums, from the first-th on. */
+static void add_positions(const tile_pass *p, val at, uint32_t unroll, uint32_t first, uint32_t n, val *sums) {
+    emit *e = p->a->e;
+    val   weights = emit_at(e, p->scores, emit_mul_const(e, at, 4));
+    for (uint32_t u = 0; u < unroll; u++) {
+        val v[MAX_VECTORS], position = emit_add(e, at, emit_i64(e, u));
+        for (uint32_t i = 0; i < n; i++) v[i] = load_value(p, position, first + i);
+        val part = emit_add(e, emit_mul_const(e, position, 2 * p->a->d), emit_i64(e, 2 * first * p->t.width));
+        ask_ahead(p, p->v, part, 2 * n * p->t.width);
+        for (uint32_t r = 0; r < p->t.rows; r++) {
+            val w = all_lanes(e, emit_at_const(e, weights, 4ull * (r * p->t.chunk + u)), p->t.width);
             for (uint32_t i = 0; i < n; i++) sums[r * n + i] = emit_fma(e, w, v[i], sums[r * n + i]);
         }
     }
+}
+
+/* Positions from … to - 1, if there are any; `to` may be passed to a whole step. */
+static void add_some(const tile_pass *p, val from, val to, uint32_t unroll, uint32_t first, uint32_t n) {
+    emit    *e = p->a->e;
+    uint32_t width = p->t.width, rows = p->t.rows;
+    val      sums[MAX_ROWS * MAX_VECTORS], at[MAX_ROWS];
+    branch   any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, from, to, ""));
+    for (uint32_t r = 0; r < rows; r++) {
+        at[r] = emit_at_const(e, p->tile, sums_at(p->a, &p->t) + 4ull * (r * p->t.padded + first * width));
+        for (uint32_t v = 0; v < n; v++)
+            sums[r * n + v] = emit_load(e, emit_vector(e->f32, width), emit_at_const(e, at[r], 4ull * v * width), 4);
+    }
+    loop l = emit_loop_begin(e, from, to, unroll);
+    for (uint32_t i = 0; i < rows * n; i++) sums[i] = emit_loop_carry(e, &l, sums[i]);
+    add_positions(p, l.i, unroll, first, n, sums);
     emit_loop_end(e, &l, sums);
     for (uint32_t r = 0; r < rows; r++)
         for (uint32_t v = 0; v < n; v++)
             emit_store(e, sums[r * n + v], emit_at_const(e, at[r], 4ull * v * width), 4);
+    emit_if_end(e, &any);
+}
+
+/* `n` vectors of each row's sums, from the first-th on. What stands in the cache behind the last
+   position is not read: it need not be a number. */
+static void add_values(const tile_pass *p, uint32_t first, uint32_t n) {
+    emit *e = p->a->e;
+    val   zero = emit_i64(e, 0);
+    if (!p->t.direct) {
+        add_some(p, zero, p->count, UNROLL, first, n);
+        return;
+    }
+    val whole = LLVMBuildAnd(e->builder, p->count, emit_i64(e, ~(uint64_t)(UNROLL - 1)), "");
+    add_some(p, zero, whole, UNROLL, first, n);
+    add_some(p, whole, p->count, 1, first, n);
+}
+
+/* Scales what was summed before. */
+static void shrink_sums(const tile_pass *p) {
+    emit    *e = p->a->e;
+    uint32_t width = p->t.width;
+    for (uint32_t r = 0; r < p->t.rows; r++) {
+        val shrink = all_lanes(e, emit_at_const(e, p->shrink, 4 * r), width);
+        val sums = emit_at_const(e, p->tile, sums_at(p->a, &p->t) + 4ull * r * p->t.padded);
+        for (uint32_t i = 0; i < p->t.padded; i += width) {
+            val at = emit_at_const(e, sums, 4 * i);
+            emit_store(e, emit_fmul(e, emit_load(e, emit_vector(e->f32, width), at, 4), shrink), at, 4);
+        }
+    }
 }
 
 static void add_all_values(const tile_pass *p) {
@@ -364,7 +489,7 @@ static void take_tile(tile_pass *p, val row, val n_rows, val pos, val count) {
     soften(p, NULL);
     emit_if_end(e, &plain);
     branch masked = emit_if(e, LLVMBuildNot(e->builder, whole, ""));
-    val    limits[MAX_ROWS];
+    val    limits[MAX_ROWS] = {NULL};
     for (uint32_t r = 0; r < p->t.rows; r++) {
         val seen = row_position(p->a, emit_add(e, row, emit_i64(e, r)), n_rows, pos);
         seen = emit_sub(e, smaller(e, seen, emit_sub(e, end, one)), p->chunk);
@@ -372,6 +497,7 @@ static void take_tile(tile_pass *p, val row, val n_rows, val pos, val count) {
     }
     soften(p, limits);
     emit_if_end(e, &masked);
+    shrink_sums(p);
     add_all_values(p);
     emit_if_end(e, &any);
 }
@@ -380,20 +506,23 @@ static void take_tile(tile_pass *p, val row, val n_rows, val pos, val count) {
    cache of their kv head; row r belongs to the token at pos + r / group. */
 val attention_tile_function(const attention *a, const tiling *t) {
     emit       *e = a->e;
-    const char *name = arena_printf(e->memory, "attention_tiles_d%u_g%u_r%u", a->d, a->group, t->rows);
+    const char *name = arena_printf(e->memory, "attention_tiles_d%u_g%u_r%u_c%u%s", a->d, a->group, t->rows,
+                                  t->chunk, t->direct ? "_direct" : "");
     type        params[] = {e->ptr, e->ptr, e->ptr, e->i64, e->i64, e->i64, e->i64};
     if (!emit_function_begin(e, name, e->none, params, 7)) return LLVMGetNamedFunction(e->module, name);
     val       arg[7];
     tile_pass p = {.a = a, .t = *t, .step = t->vectors * e->isa->lanes, .square = power_above(t->rows)};
     for (uint32_t i = 0; i < 7; i++) arg[i] = LLVMGetParam(e->fn, i);
     p.keys = emit_local(e, 4ull * t->chunk * a->d);
-    p.values = emit_local(e, 4ull * t->chunk * t->padded);
+    p.k = arg[1];
+    p.v = arg[2];
+    if (!t->direct) p.values = emit_local(e, 4ull * t->chunk * t->padded);
     p.scores = emit_local(e, 4ull * t->chunk * t->rows);
     p.shrink = emit_local(e, 4ull * p.square);
     loop chunk = emit_loop_begin(e, arg[5], arg[6], t->chunk);
     val  count = smaller(e, emit_i64(e, t->chunk), emit_sub(e, arg[6], chunk.i));
     p.chunk = chunk.i;
-    convert_chunk(&p, arg[1], arg[2], count);
+    convert_chunk(&p, count);
     loop row = emit_loop_begin(e, emit_i64(e, 0), arg[3], t->rows);
     val  number = attention_divide(e, row.i, t->rows);
     p.tile = emit_at(e, arg[0], emit_mul_const(e, number, tile_bytes(a, t)));
