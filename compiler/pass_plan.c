@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define ALIGN       PACK_ALIGN
-#define MAX_HEADS   8 /* of attention in a unit */
+#define SPLIT_LEAST 2048 /* positions of a context worth splitting */
+#define SPLIT_MOST  256  /* units of a token: enough for any number of threads */
 #define MATMUL_ROWS PLAN_UNIT_ROWS /* of a unit at most, unless it is a head */
 
 /* When a value is made and last used, in stages: what runs between two barriers. */
@@ -24,6 +25,7 @@ typedef struct planner {
     life      *lives; /* by value id; v is NULL for what is not in the arena */
     uint32_t   stage;
     bool      *dirty; /* by value id: written since the last barrier */
+    pack_item *scratch; /* by number of the body's call; 0 bytes where there is none */
 } planner;
 
 /* ---- units */
@@ -40,24 +42,33 @@ static uint32_t matmul_rows(const op *o) {
     return rows;
 }
 
-/* Heads that share keys and values, as many as keep their queries and sums in registers. */
-static uint32_t attention_heads(const isa *target, const op *o) {
-    uint64_t d = o->params.head_dim, parts = (d + target->lanes - 1) / target->lanes;
-    uint32_t group = (uint32_t)(value_count(o->in[0]) / d / o->in[1]->ne[1]);
-    uint32_t heads = group < MAX_HEADS ? group : MAX_HEADS;
-    while (heads > 1 && (group % heads || heads * parts > target->registers / 4)) heads--;
-    return heads;
+static uint32_t n_ranges(const plan_call *c, uint32_t n_ctx) {
+    return c->range ? (n_ctx + c->range - 1) / c->range : 1;
 }
 
-static plan_call plan_op(const isa *target, const op *o) {
+uint64_t plan_range_bytes(const op *attention) {
+    return round_up((attention->params.head_dim + 2ull) * sizeof(float), ALIGN);
+}
+
+static void plan_attention(plan_call *c, uint32_t n_ctx) {
+    uint32_t n_kv = (uint32_t)c->op->in[1]->ne[1];
+    c->rows = (uint32_t)(value_count(c->op->in[0]) / c->op->params.head_dim) / n_kv;
+    if (n_ctx >= SPLIT_LEAST && n_kv < SPLIT_MOST) {
+        c->step = PLAN_RANGES;
+        c->range = PLAN_RANGE_LEAST;
+        while (n_kv * n_ranges(c, n_ctx) > SPLIT_MOST) c->range *= 2;
+    }
+    c->units = n_kv * n_ranges(c, n_ctx);
+}
+
+static plan_call plan_op(const op *o, uint32_t n_ctx) {
     plan_call c = {.op = o, .units = 1, .per_token = true};
     if (o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL) {
         c.rows = matmul_rows(o);
         c.units = (uint32_t)(value_count(o->out) / c.rows);
         c.per_token = false;
     } else if (o->kind == OP_ATTENTION) {
-        c.rows = attention_heads(target, o);
-        c.units = (uint32_t)(value_count(o->in[0]) / o->params.head_dim / c.rows);
+        plan_attention(&c, n_ctx);
     }
     return c;
 }
@@ -99,8 +110,27 @@ static void touch_all(planner *pl, const op *o) {
     for (uint32_t i = 0; i < n; i++) touch(pl, outs[i], true);
 }
 
+/* What ranges leave lives until it is merged, a head at a time. */
+static void add_merge(planner *pl, plan_call *calls, uint32_t n) {
+    plan_call *c = &calls[n], *merge = &calls[n + 1];
+    uint64_t   heads = value_count(c->op->in[0]) / c->op->params.head_dim;
+    uint64_t   tokens = pl->p->n_batch < PLAN_FEW_TOKENS ? pl->p->n_batch : PLAN_FEW_TOKENS;
+    c->barrier = true;
+    pl->scratch[n] = (pack_item){
+        .first = pl->stage, .last = pl->stage + 1,
+        .bytes = tokens * heads * n_ranges(c, pl->p->n_ctx) * plan_range_bytes(c->op),
+    };
+    next_stage(pl);
+    *merge = *c;
+    merge->step = PLAN_MERGE;
+    merge->rows = 1;
+    merge->units = (uint32_t)heads;
+    merge->barrier = false;
+    touch_all(pl, c->op);
+}
+
 static plan_call *plan_list(planner *pl, bool head, uint32_t *count) {
-    plan_call *calls = ARENA_ARRAY(pl->g->memory, plan_call, pl->g->n_ops);
+    plan_call *calls = ARENA_ARRAY(pl->g->memory, plan_call, 2 * pl->g->n_ops);
     uint32_t   n = 0;
     for (uint32_t i = 0; i < pl->g->n_ops; i++) {
         const op *o = pl->g->ops[i];
@@ -109,8 +139,10 @@ static plan_call *plan_list(planner *pl, bool head, uint32_t *count) {
             calls[n - 1].barrier = true;
             next_stage(pl);
         }
-        calls[n++] = plan_op(pl->target, o);
+        calls[n] = plan_op(o, pl->p->n_ctx);
         touch_all(pl, o);
+        if (calls[n].step == PLAN_RANGES) add_merge(pl, calls, n++);
+        n++;
     }
     next_stage(pl); /* whoever evaluates a list waits for all threads at its end */
     *count = n;
@@ -127,7 +159,7 @@ static uint64_t value_stride(const isa *target, const value *v) {
 
 static void place_activations(planner *pl) {
     graph      *g = pl->g;
-    pack_item **items = ARENA_ARRAY(g->memory, pack_item *, g->n_values);
+    pack_item **items = ARENA_ARRAY(g->memory, pack_item *, g->n_values + pl->p->n_body);
     uint32_t    n = 0;
     for (uint32_t i = 0; i < g->n_values; i++) {
         life *l = &pl->lives[i];
@@ -136,7 +168,12 @@ static void place_activations(planner *pl) {
         l->item.bytes = l->v->stride * (l->v->producer->head ? 1 : pl->p->n_batch);
         items[n++] = &l->item;
     }
+    for (uint32_t i = 0; i < pl->p->n_body; i++)
+        if (pl->scratch[i].bytes) items[n++] = &pl->scratch[i];
     pl->p->arena_bytes = pack_place(items, n);
+    for (uint32_t i = 0; i < pl->p->n_body; i++)
+        if (pl->scratch[i].bytes)
+            pl->p->body[i].scratch = pl->p->body[i + 1].scratch = pl->scratch[i].offset;
     for (uint32_t i = 0; i < g->n_values; i++)
         if (pl->lives[i].v) pl->lives[i].v->offset = pl->lives[i].item.offset;
 }
@@ -178,8 +215,9 @@ plan *pass_plan(graph *g, const isa *target, const plan_options *options) {
     planner pl = {.g = g, .target = target, .p = ARENA_NEW(g->memory, plan)};
     pl.lives = ARENA_ARRAY(g->memory, life, g->n_values);
     pl.dirty = ARENA_ARRAY(g->memory, bool, g->n_values);
+    pl.scratch = ARENA_ARRAY(g->memory, pack_item, 2 * g->n_ops);
     pl.p->n_ctx = options->n_ctx;
-    pl.p->n_ctx_padded = (uint32_t)round_up(options->n_ctx, target->lanes);
+    pl.p->n_ctx_padded = (uint32_t)round_up(options->n_ctx, PLAN_CTX_STEP);
     pl.p->n_batch = options->n_batch;
     pl.p->trace = options->trace;
     pl.p->body = plan_list(&pl, false, &pl.p->n_body);
@@ -203,6 +241,8 @@ static void print_calls(FILE *f, const char *title, const plan_call *calls, uint
                 c->units, c->per_token ? " a token" : "");
         if (c->rows)
             fprintf(f, " of %u %s", c->rows, o->kind == OP_ATTENTION ? "heads" : "rows");
+        if (c->step == PLAN_RANGES) fprintf(f, ", ranges of %u positions", c->range);
+        if (c->step == PLAN_MERGE) fputs(", merged", f);
         value   *outs[OP_MAX_OUTPUTS];
         uint32_t n_outs = graph_op_outputs(o, outs);
         for (uint32_t k = 0; k < n_outs; k++)

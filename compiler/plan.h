@@ -14,17 +14,37 @@
 /* Rows of a unit of a matrix product whose rows are a multiple of it: what fusion can count on. */
 #define PLAN_UNIT_ROWS 32
 
+/* Caches have room for a multiple of so many positions: attention takes that many at a time. */
+#define PLAN_CTX_STEP 32
+
+/* A range of a cache that attention of a few tokens is split into has that many positions times a
+   power of two. A constant, whatever the number of threads: they must not change a result. */
+#define PLAN_RANGE_LEAST 512
+
 typedef struct plan_options {
     uint32_t n_ctx;   /* positions in the key-value cache */
     uint32_t n_batch; /* most tokens in one call */
     bool     trace;   /* named activations are all there when a call is over */
 } plan_options;
 
+/* Batches of at most that many tokens give each the very result that it has alone: look-ahead counts
+   on it. Longer ones may sum in another order. */
+#define PLAN_FEW_TOKENS 7
+
+/* Attention over a long context is two calls: the first leaves for each range of the cache what its
+   softmax has come to in `scratch`, the second merges. A long batch is done by the first alone. */
+enum plan_step { PLAN_WHOLE, PLAN_RANGES, PLAN_MERGE };
+
 /* One op's execution. A unit is what a thread computes at a time: `rows` rows of a matrix product
-   for all tokens, `rows` heads of attention for one token, or all of another op for one token. */
+   for all tokens, the `rows` heads that share keys for one token (and one range of the cache), or
+   all of another op for one token. Kernels of attention make other units of so many where a batch
+   is long or a cache not yet full (emit_attention.h). */
 typedef struct plan_call {
     const op *op;
+    enum plan_step step;
     uint32_t  rows;      /* of a unit; 0 where it is all of the op */
+    uint32_t  range;     /* positions of a range; 0 where there is one */
+    uint64_t  scratch;   /* offset in the arena of what ranges leave */
     uint32_t  units;     /* for one token where per_token */
     bool      per_token;
     bool      barrier;   /* after it, something reads what calls since the last barrier wrote */
@@ -43,6 +63,10 @@ typedef struct plan {
    liveness in stages: values share memory only when a barrier stands between the last use of one
    and the making of the other. */
 plan *pass_plan(graph *g, const isa *target, const plan_options *options);
+
+/* What attention leaves for a range of one token's head: f32 sums[head_dim], the largest score and
+   the weights' total; in bytes, a multiple of 64. */
+uint64_t plan_range_bytes(const op *attention);
 
 /* Prints the calls with their units and the places of their results. */
 void plan_print(const plan *p, void *stream);

@@ -195,6 +195,7 @@ static int run_bench(cli *c, ggufc_session *session) {
     cli_bench_request request = {
         .n_prompt = c->flags.bench_prompt,
         .n_generate = n > 0 ? (uint32_t)n : 0,
+        .depth = c->flags.bench_depth,
         .n_runs = c->flags.bench_runs,
         .stop = &cli_interrupted,
     };

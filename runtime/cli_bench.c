@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "error.h"
@@ -34,9 +35,11 @@ static double median_seconds(uint64_t *ns, uint32_t count) {
     return (double)twice / 2e9;
 }
 
-/* Evaluates `count` tokens in pieces, with the logits after each piece, from an empty context. */
-static ggufc_status bench_pass(bench *b, uint32_t count, uint32_t piece, ggufc_error *error) {
-    ggufc_status status = ggufc_session_truncate(b->session, 0, error);
+/* Evaluates `count` tokens in pieces, with the logits after each piece, behind the first `depth` of
+   the context. */
+static ggufc_status bench_pass(bench *b, uint32_t depth, uint32_t count, uint32_t piece,
+                               ggufc_error *error) {
+    ggufc_status status = ggufc_session_truncate(b->session, depth, error);
     for (uint32_t i = 0; i < count && status == GGUFC_OK; i += piece) {
         if (b->request->stop && *b->request->stop)
             return error_set(error, GGUFC_STOPPED, "interrupted");
@@ -49,10 +52,11 @@ static ggufc_status bench_pass(bench *b, uint32_t count, uint32_t piece, ggufc_e
 
 static ggufc_status bench_measure(bench *b, const char *name, uint32_t count, uint32_t piece,
                                   stream *out, ggufc_error *error) {
-    ggufc_status status = bench_pass(b, count, piece, error);
+    uint32_t depth = b->request->depth;
+    ggufc_status status = bench_pass(b, depth, count, piece, error);
     for (uint32_t run = 0; run < b->request->n_runs && status == GGUFC_OK; run++) {
         uint64_t start = generate_clock_ns();
-        status = bench_pass(b, count, piece, error);
+        status = bench_pass(b, depth, count, piece, error);
         b->ns[run] = generate_clock_ns() - start;
     }
     if (status != GGUFC_OK) return status;
@@ -68,28 +72,39 @@ static ggufc_status bench_measure(bench *b, const char *name, uint32_t count, ui
 static ggufc_status bench_both(bench *b, uint32_t n_prompt, uint32_t n_generate, stream *out,
                                ggufc_error *error) {
     uint32_t most = n_prompt > n_generate ? n_prompt : n_generate;
+    uint32_t depth = b->request->depth;
     const ggufc_model *model = session_model(b->session);
+    if (depth > most) most = depth;
     b->tokens = malloc(most * sizeof *b->tokens);
     b->ns = malloc(b->request->n_runs * sizeof *b->ns);
     if (!b->tokens || !b->ns) return error_set(error, GGUFC_ERROR_MEMORY, "out of memory");
     for (uint32_t i = 0; i < most; i++)
         b->tokens[i] = (int32_t)((i + 1) * UINT64_C(2654435761) % model->n_vocab);
 
-    ggufc_status status = bench_measure(b, "prefill", n_prompt, model->n_batch, out, error);
+    ggufc_status status = bench_pass(b, 0, depth, model->n_batch, error);
+    if (status == GGUFC_OK) status = bench_measure(b, "prefill", n_prompt, model->n_batch, out, error);
     if (status == GGUFC_OK) status = bench_measure(b, "decode", n_generate, 1, out, error);
     ggufc_session_truncate(b->session, 0, NULL);
     return status;
 }
 
+static ggufc_status bench_refuse(const cli_bench_request *request, uint32_t count, uint32_t n_ctx,
+                                 ggufc_error *error) {
+    char behind[48] = "";
+    if (request->depth) snprintf(behind, sizeof behind, " behind %" PRIu32, request->depth);
+    return error_set(error, GGUFC_ERROR_CONTEXT,
+                     "%" PRIu32 " tokens%s cannot be measured, the context has room for %" PRIu32,
+                     count ? count : 1, behind, n_ctx);
+}
+
 ggufc_status cli_bench_run(ggufc_session *session, const cli_bench_request *request, stream *out,
                            ggufc_error *error) {
     uint32_t n_ctx = ggufc_session_n_ctx(session);
-    uint32_t n_prompt = size_or(request->n_prompt, BENCH_PROMPT, n_ctx);
-    uint32_t n_generate = size_or(request->n_generate, BENCH_GENERATE, n_ctx);
-    if (n_prompt > n_ctx || n_generate > n_ctx)
-        return error_set(error, GGUFC_ERROR_CONTEXT,
-                         "%" PRIu32 " tokens cannot be measured, the context has room for %" PRIu32,
-                         n_prompt > n_ctx ? n_prompt : n_generate, n_ctx);
+    uint32_t room = request->depth < n_ctx ? n_ctx - request->depth : 0;
+    uint32_t n_prompt = size_or(request->n_prompt, BENCH_PROMPT, room);
+    uint32_t n_generate = size_or(request->n_generate, BENCH_GENERATE, room);
+    if (room == 0 || n_prompt > room || n_generate > room)
+        return bench_refuse(request, n_prompt > room ? n_prompt : n_generate, n_ctx, error);
     bench b = { .session = session, .request = request };
     ggufc_status status = bench_both(&b, n_prompt, n_generate, out, error);
     free(b.tokens);

@@ -72,6 +72,8 @@ static const option option_table[] = {
       "measure reading a prompt, and generating -n tokens (128)" },
     { { "--bench-prompt" }, "N", OPTION_U32, TARGET(bench_prompt), 1, INT32_MAX,
       "… a prompt of N tokens (512, or the context)" },
+    { { "--bench-depth" }, "N", OPTION_U32, TARGET(bench_depth), 0, INT32_MAX,
+      "… behind N tokens that are in the context already (0)" },
     { { "--bench-runs" }, "N", OPTION_U32, TARGET(bench_runs), 1, 1000, "… N times (5)" },
     { { "--trace" }, "FILE", OPTION_TEXT, TARGET(trace), 0, 0,
       "write the prompt's activations there, a GGUF (needs ggufc --trace)" },

@@ -21,7 +21,7 @@ typedef struct cli_flags {
     uint32_t    n_ctx, n_threads;              /* 0: the model's; all processors */
     int64_t     seed;                          /* -1: random */
     sampler_options sampling;                  /* but for its seed */
-    uint32_t    bench_prompt, bench_runs;
+    uint32_t    bench_prompt, bench_depth, bench_runs;
     const char *trace, *trace_filter;          /* NULL: none; every activation */
     bool        last_token;
     bool        ignore_eos, hide_prompt, verbose;

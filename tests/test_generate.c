@@ -531,6 +531,11 @@ static const cli_case cli_cases[] = {
     { { "--tokens", "1", "-m", "/no/file" }, 1, NULL, "fake: /no/file: No such file" },
     { { "--bench", "--bench-prompt", "65" }, 1, NULL, "65 tokens cannot be measured" },
     { { "--bench", "-n", "65" }, 1, NULL, "65 tokens cannot be measured" },
+    { { "--bench", "-n", "5", "--bench-depth", "60" },
+      1,
+      NULL,
+      "fake: 5 tokens behind 60 cannot be measured, the context has room for 64" },
+    { { "--bench", "--bench-depth", "64" }, 1, NULL, "1 tokens behind 64 cannot be measured" },
 };
 
 static void test_cli(void **state) {
@@ -567,6 +572,35 @@ static void test_cli_search_fails(void **state) {
     assert_int_equal(run.err_size, 0);
     child_free(&run);
     model = before;
+}
+
+/* Counts what the body is given, and from where on. */
+static uint32_t bench_before, bench_end, bench_behind;
+
+static void bench_watch(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
+    (void)args, (void)begin, (void)end;
+    if (s->pos + s->n_tokens > bench_end) bench_end = s->pos + s->n_tokens;
+    if (s->pos < 20) bench_before += s->n_tokens;
+    if (s->pos >= 20) bench_behind += s->n_tokens;
+}
+
+static void test_bench_depth(void **state) {
+    (void)state;
+    static const ggufc_call watch = { bench_watch, NULL, 1, 0 };
+    ggufc_model watched = model;
+    watched.decode = watched.prefill = (ggufc_calls){ &watch, 1 };
+    ggufc_session *session;
+    ggufc_session_options options = { .model = &watched, .n_threads = 1 };
+    assert_int_equal(ggufc_session_open(&session, &options, &error), GGUFC_OK);
+    stream out = { .fd = open("/dev/null", O_WRONLY) };
+    cli_bench_request request = { .n_prompt = 9, .n_generate = 10, .depth = 20, .n_runs = 3 };
+    assert_int_equal(cli_bench_run(session, &request, &out, &error), GGUFC_OK);
+    assert_int_equal(bench_before, 20); /* filled once */
+    assert_int_equal(bench_behind, 4 * (9 + 10));
+    assert_int_equal(bench_end, 30);
+    assert_int_equal(ggufc_session_n_past(session), 0);
+    close(out.fd);
+    ggufc_session_close(session);
 }
 
 static void test_bench(void **state) {
@@ -609,6 +643,7 @@ int main(void) {
         cmocka_unit_test(test_cli),
         cmocka_unit_test(test_cli_search_fails),
         cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_bench_depth),
     };
     return cmocka_run_group_tests_name("generate", tests, make_weights, remove_weights);
 }

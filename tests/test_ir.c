@@ -150,7 +150,7 @@ static void layers_share_kernels(void **state) {
 static const char *const allowed[] = {
     "llvm.fmuladd.", "llvm.sqrt.", "llvm.fabs.", "llvm.abs.", "llvm.x86.", "llvm.umin.",
     "llvm.umax.", "llvm.smin.", "llvm.smax.", "llvm.vector.reduce.", "llvm.bitreverse.",
-    "llvm.prefetch.", "llvm.memcpy.", "llvm.memset.", "llvm.memmove.",
+    "llvm.fshl.", "llvm.prefetch.", "llvm.memcpy.", "llvm.memset.", "llvm.memmove.",
 };
 
 static bool is_allowed(const char *ir, const char *name) {

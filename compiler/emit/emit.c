@@ -88,7 +88,11 @@ void emit_store(emit *e, val v, val pointer, uint32_t align) {
 val emit_local(emit *e, uint64_t bytes) {
     LLVMBasicBlockRef here = LLVMGetInsertBlock(e->builder);
     LLVMBasicBlockRef entry = LLVMGetEntryBasicBlock(e->fn);
-    LLVMPositionBuilderBefore(e->builder, LLVMGetFirstInstruction(entry));
+    val first = LLVMGetFirstInstruction(entry);
+    if (first)
+        LLVMPositionBuilderBefore(e->builder, first);
+    else
+        LLVMPositionBuilderAtEnd(e->builder, entry);
     val v = LLVMBuildAlloca(e->builder, LLVMArrayType2(e->i8, bytes), "");
     LLVMSetAlignment(v, 64);
     LLVMPositionBuilderAtEnd(e->builder, here);

@@ -9,7 +9,7 @@
  *     emit_dot.c        a row times x      emit_tile.c       many rows times many tokens
  *     emit_sink.c       where results go: f32, cache, quantized
  *     emit_rope.c       rotation           emit_matmul.c     matrix products
- *     emit_attention.c  attention
+ *     emit_attention*.c attention (emit_attention.h)
  *     emit_elementwise.c  all other ops    emit_model.c      the module: tables, calls, vocabulary
  */
 #ifndef GGUFC_EMIT_H
@@ -249,7 +249,7 @@ char    *emit_sink_key(emit *e, const op *o);         /* what of it a kernel's n
 /* ---- emitters of ops: each gives the kernel for an op, and its operands in e->operands */
 
 val emit_matmul(emit *e, const plan_call *c, bool prefill);
-val emit_attention(emit *e, const plan_call *c);
+val emit_attention(emit *e, const plan_call *c, bool prefill);
 val emit_elementwise(emit *e, const plan_call *c);
 
 /* ---- emit_model.c */

@@ -58,7 +58,7 @@ static val emit_call(emit *e, const plan_call *c, bool prefill) {
     switch (c->op->kind) {
     case OP_MATMUL:
     case OP_GLU_MATMUL: kernel = emit_matmul(e, c, prefill); break;
-    case OP_ATTENTION: kernel = emit_attention(e, c); break;
+    case OP_ATTENTION: kernel = emit_attention(e, c, prefill); break;
     default: kernel = emit_elementwise(e, c);
     }
     val *numbers = ARENA_ARRAY(e->memory, val, e->n_operands + 1);
