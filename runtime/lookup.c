@@ -142,22 +142,23 @@ static float cost_guessed(const lookup *l, uint32_t n) {
     return l->cost[known] + (float)(n - known) * GUESSED * l->cost[1];
 }
 
-/* Whether all may be wrong without more being lost than is allowed. */
-static bool can_afford(const lookup *l, uint32_t n) {
+/* Whether a batch whose first guess is right with this chance may be wrong from there on. */
+static bool can_afford(const lookup *l, uint32_t n, float chance) {
     double most = l->cost[n] > 0 ? (double)l->cost[n] : (double)n * l->cost[1];
-    return most - l->cost[1] <= l->cost[1] + l->spent / 100 + l->saved;
+    return (1.0 - chance) * (most - l->cost[1]) <= l->cost[1] + l->spent / 100 + l->saved;
 }
 
 static uint32_t choose_count(lookup *l, uint32_t limit) {
     uint32_t best = 0;
     float    best_gain = LEAST_GAIN, expected = 1, chance = 1;
+    float    first = *chance_of(l, l->match.length);
     if (l->cost[1] <= 0) return 0;
     for (uint32_t n = 2; n <= MAX_BATCH && l->match.length >= CLEAR; n++) l->cost[n] *= FADE;
     for (uint32_t k = 1; k <= limit; k++) {
         chance *= *chance_of(l, l->match.length + k - 1);
         expected += chance;
         float gain = expected * l->cost[1] / cost_guessed(l, k + 1);
-        if (gain <= best_gain || !can_afford(l, k + 1)) continue;
+        if (gain <= best_gain || !can_afford(l, k + 1, first)) continue;
         best_gain = gain;
         best = k;
     }
