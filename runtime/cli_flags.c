@@ -63,7 +63,7 @@ static const option option_table[] = {
       "… those among the last N (64)" },
     { { "--ignore-eos" }, NULL, OPTION_ON, TARGET(ignore_eos), 0, 0, "never choose the end token" },
     { { "--lookup" }, NULL, OPTION_ON, TARGET(look_ahead), 0, 0,
-      "draft tokens from repetitions in the text, where it pays: the same text, sooner" },
+      "draft what the text repeats where it pays: the same text, sooner" },
     { { "--no-lookup" }, NULL, OPTION_OFF, TARGET(look_ahead), 0, 0, "… do not" },
     { { "--lookup-always" }, NULL, OPTION_ON, TARGET(always_draft), 0, 0,
       "… also where it does not pay" },

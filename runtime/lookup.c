@@ -26,7 +26,8 @@ enum { CLASSES = sizeof classes / sizeof *classes };
 
 #define CHANCE_STEP 0.0625f /* how far one guess moves a chance */
 #define LEAST_GAIN  1.04f   /* of a draft over single tokens */
-#define GUESSED     0.25f   /* of a token's cost: what one more costs where it was never measured */
+#define GUESSED     0.25f   /* of a token's cost: what one more may cost where none was measured, */
+#define GUESSED_OF  0.6f    /* … or of what one more costs in a smaller batch that was */
 #define FADE        0.998f  /* costs are forgotten, that one bad measurement is not for ever */
 #define CLEAR       16      /* tokens of a match that is no accident: measuring is worth it */
 
@@ -139,7 +140,9 @@ lookup_match lookup_current(const lookup *l) {
 static float cost_guessed(const lookup *l, uint32_t n) {
     uint32_t known = n;
     while (l->cost[known] <= 0) known--; /* one token's is known */
-    return l->cost[known] + (float)(n - known) * GUESSED * l->cost[1];
+    float more = known == 1 ? GUESSED * l->cost[1]
+                            : GUESSED_OF * (l->cost[known] - l->cost[1]) / (float)(known - 1);
+    return l->cost[known] + (float)(n - known) * more;
 }
 
 /* Whether a batch whose first guess is right with this chance may be wrong from there on. */
