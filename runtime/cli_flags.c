@@ -63,7 +63,7 @@ static const option option_table[] = {
       "… those among the last N (64)" },
     { { "--ignore-eos" }, NULL, OPTION_ON, TARGET(ignore_eos), 0, 0, "never choose the end token" },
     { { "--lookup" }, NULL, OPTION_ON, TARGET(look_ahead), 0, 0,
-      "draft what the text repeats where it pays: the same text, sooner" },
+      "draft what the text repeats where it pays: the same text, sooner (on)" },
     { { "--no-lookup" }, NULL, OPTION_OFF, TARGET(look_ahead), 0, 0, "… do not" },
     { { "--lookup-always" }, NULL, OPTION_ON, TARGET(always_draft), 0, 0,
       "… also where it does not pay" },
@@ -181,7 +181,7 @@ static ggufc_status option_take(cli_flags *o, char ***argv, ggufc_error *error) 
 
 ggufc_status cli_flags_parse(cli_flags *o, int argc, char **argv, ggufc_error *error) {
     *o = (cli_flags){
-        .n_predict = -1, .seed = -1, .bench_runs = 5, .max_draft = LOOKUP_MAX_DRAFT
+        .n_predict = -1, .seed = -1, .bench_runs = 5, .look_ahead = true, .max_draft = LOOKUP_MAX_DRAFT
     };
     o->sampling = sampler_defaults();
     char **next = argv + (argc > 0);

@@ -376,7 +376,8 @@ static void test_look_ahead(void **state) {
         }
     }
     unsigned right, drafted, passes, read;
-    child c = run(ARGS("--tokens", tokens, "-n", "60", "--temp", "0", "--ignore-eos", "--lookup-always", "-v"));
+    child c = run(ARGS("--tokens", tokens, "-n", "60", "--temp", "0", "--ignore-eos", "--lookup-always",
+                       "-v"));
     const char *line = strstr(c.err, "look-ahead:");
     assert_non_null(line);
     const char *format = "look-ahead: %u of %u drafted tokens were right, %u passes for %u tokens";

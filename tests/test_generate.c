@@ -555,6 +555,10 @@ static void test_flags_values(void **state) {
     char *none[] = { NULL };
     assert_int_equal(cli_flags_parse(&f, 0, none, &error), GGUFC_OK);
     assert_int_equal(f.n_predict, -1);
+    assert_true(f.look_ahead && !f.always_draft && f.max_draft == LOOKUP_MAX_DRAFT);
+    char *without[] = { "program", "--no-lookup", "--draft-max", "2", NULL };
+    assert_int_equal(cli_flags_parse(&f, 4, without, &error), GGUFC_OK);
+    assert_true(!f.look_ahead && f.max_draft == 2);
 }
 
 /* ---- the command line, as a process of its own */
