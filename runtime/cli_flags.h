@@ -24,6 +24,8 @@ typedef struct cli_flags {
     uint32_t    bench_prompt, bench_depth, bench_runs;
     const char *trace, *trace_filter;          /* NULL: none; every activation */
     bool        last_token;
+    bool        look_ahead, always_draft;      /* on; off */
+    uint32_t    max_draft;
     bool        ignore_eos, hide_prompt, verbose;
     bool        help, version, info, bench;
 } cli_flags;
