@@ -28,7 +28,9 @@ enum { CLASSES = sizeof classes / sizeof *classes };
 #define LEAST_GAIN  1.04f   /* of a draft over single tokens */
 #define GUESSED     0.25f   /* of a token's cost: what one more may cost where none was measured, */
 #define GUESSED_OF  0.6f    /* … or of what one more costs in a smaller batch that was */
-#define FADE        0.998f  /* costs are forgotten, that one bad measurement is not for ever */
+#define FADE        0.995f  /* costs are forgotten, that one bad measurement is not for ever */
+#define TRYING      8      /* tokens of a match that a batch never measured is tried for: its first
+                              time also brings its code into the cache */
 #define CLEAR       16      /* tokens of a match that is no accident: measuring is worth it */
 
 struct lookup {
@@ -158,10 +160,11 @@ static uint32_t choose_count(lookup *l, uint32_t limit) {
     if (l->cost[1] <= 0) return 0;
     for (uint32_t n = 2; n <= MAX_BATCH && l->match.length >= CLEAR; n++) l->cost[n] *= FADE;
     for (uint32_t k = 1; k <= limit; k++) {
+        bool tried = l->cost[k + 1] > 0 || l->match.length >= TRYING;
         chance *= *chance_of(l, l->match.length + k - 1);
         expected += chance;
         float gain = expected * l->cost[1] / cost_guessed(l, k + 1);
-        if (gain <= best_gain || !can_afford(l, k + 1, first)) continue;
+        if (!tried || gain <= best_gain || !can_afford(l, k + 1, first)) continue;
         best_gain = gain;
         best = k;
     }

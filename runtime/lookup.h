@@ -11,10 +11,10 @@
  *
  * A draft has the length k that makes expected(k) / cost(k + 1) largest, and is made only if that is
  * better than one token at a time by more than noise. Unmeasured costs are taken for low, so that
- * they are measured once. What drafts lost is kept account of: what a wrong one would lose, times the
- * chance that it is wrong, may not exceed what is left of one token's time, a hundredth of the time
- * spent, and what drafts saved of late. So a text that does not repeat itself costs next to nothing, and
- * where a batch costs as much as its tokens, nothing is drafted.
+ * they are measured once, behind a match of some length. What drafts lost is kept account of: what a
+ * wrong one would lose, times the chance that it is wrong, may not exceed what is left of one token's
+ * time, a hundredth of the time spent, and what drafts saved of late. So a text that does not repeat
+ * itself costs next to nothing, and where a batch costs as much as its tokens, nothing is drafted.
  *
  * All memory is taken at the start, about 40 bytes for a token; a token takes constant time.
  */
