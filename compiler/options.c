@@ -114,6 +114,13 @@ static bool read_trace(void *target, const char *name, const char *text) {
     return true;
 }
 
+static bool read_pack(void *target, const char *name, const char *text) {
+    ggufc_compile_options *o = target;
+    (void)name, (void)text;
+    o->pack = true;
+    return true;
+}
+
 static bool read_verbose(void *target, const char *name, const char *text) {
     ggufc_compile_options *o = target;
     (void)name, (void)text;
@@ -127,6 +134,7 @@ static const option output_rows[] = {
     {"--target", NULL, "TRIPLE", read_target, "compile for this machine type (default: this one)"},
     {"--symbol", NULL, "NAME", read_symbol, "of the model, unless it is an exe (default ggufc_compiled)"},
     {"--runtime", NULL, "FILE", read_runtime, "the runtime library (default: beside this program)"},
+    {"--pack", NULL, NULL, read_pack, "lay the weights out for the CPU, in a file OUTPUT.weights beside the result"},
     {"--trace", NULL, NULL, read_trace, "keep every named activation: the executable then has --trace=FILE"},
     {"--dump", NULL, "WHAT[,WHAT]", read_dump, "print graph, plan, llvm-ir or asm to standard output"},
     {"--stop-after", NULL, "STAGE", read_stop, "gguf, arch, resolve, fuse, plan, emit, target or link"},

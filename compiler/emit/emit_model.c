@@ -164,9 +164,9 @@ static void put_model(record *r, const graph *g, const emit_facts *facts) {
     put_u64(r, p->kv_bytes);
     put_u64(r, p->weight_bytes);
     put_u64(r, g->output->offset);
-    put_u64(r, g->file->size);
-    put_u64(r, g->file->index_offset);
-    put_u64(r, g->file->index_bytes);
+    put_u64(r, facts->file_bytes);
+    put_u64(r, facts->index_offset);
+    put_u64(r, facts->index_bytes);
     put_u64(r, facts->index_hash);
     put_calls(r, "decode_calls", p->body, p->n_body, false);
     put_calls(r, "prefill_calls", p->body, p->n_body, true);
