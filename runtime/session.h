@@ -19,6 +19,13 @@ typedef int session_after_call(void *context, const ggufc_call *call, uint32_t p
 ggufc_status session_evaluate_calls(ggufc_session *session, const int32_t *tokens, size_t count,
                                     session_after_call *after, void *context, ggufc_error *error);
 
+/* Evaluates `count` tokens, at most a batch, and the logits of the last, as ggufc_session_evaluate and
+   ggufc_session_logits would, and measures each call: ns[i] is how long the first thread took for call
+   i of the list, from the end of the one before, waiting for others where the call has a barrier. The
+   calls of the head follow those of the body. */
+ggufc_status session_time_calls(ggufc_session *session, const int32_t *tokens, uint32_t count,
+                                uint64_t *ns, ggufc_error *error);
+
 /* The limit that ggufc_session_open would set for this option: 0 stands for the model's. An error
    when the model was compiled for fewer. */
 ggufc_status session_resolve_ctx(const ggufc_model *model, uint32_t wanted, uint32_t *n_ctx,

@@ -88,8 +88,8 @@ static val emit_read(emit *e) {
     uint64_t width = 4ull * e->isa->lanes;
     emit_function_begin(e, "peak_read", e->i32, params, 2);
     loop l = emit_loop_begin(e, emit_i64(e, 0), LLVMGetParam(e->fn, 1), EMIT_PEAK_STEP);
-    val  at = emit_at(e, LLVMGetParam(e->fn, 0), l.i);
     for (uint32_t i = 0; i < SUMS; i++) next[i] = emit_loop_carry(e, &l, LLVMConstNull(t));
+    val at = emit_at(e, LLVMGetParam(e->fn, 0), l.i);
     for (uint32_t from = 0; from < EMIT_PEAK_STEP; from += (uint32_t)width) {
         val *s = &next[from / width % SUMS];
         *s = LLVMBuildXor(e->builder, *s, emit_load(e, t, emit_at_const(e, at, from), 64), "");
