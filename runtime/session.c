@@ -328,11 +328,12 @@ static void session_timed_job(void *arg, uint32_t thread, uint32_t n_threads) {
     for (uint64_t i = 0; i < s->list->count; i++) {
         ggufc_calls one = { &s->list->calls[i], 1 };
         eval_calls(&one, &s->state, &share);
+        if (!(one.calls->flags & GGUFC_CALL_BARRIER)) threads_barrier(s->team, thread);
         if (thread == 0) timer->ends[i] = session_clock_ns();
     }
 }
 
-/* The last call ends when all threads have. */
+/* A call ends when all threads have ended it, the last one when they have also left the job. */
 static void session_time_list(ggufc_session *s, const ggufc_calls *list, uint64_t *ns) {
     session_timer timer = { s, ns };
     uint64_t begin = session_clock_ns();

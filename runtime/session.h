@@ -20,9 +20,9 @@ ggufc_status session_evaluate_calls(ggufc_session *session, const int32_t *token
                                     session_after_call *after, void *context, ggufc_error *error);
 
 /* Evaluates `count` tokens, at most a batch, and the logits of the last, as ggufc_session_evaluate and
-   ggufc_session_logits would, and measures each call: ns[i] is how long the first thread took for call
-   i of the list, from the end of the one before, waiting for others where the call has a barrier. The
-   calls of the head follow those of the body. */
+   ggufc_session_logits would, and measures each call: ns[i] is how long call i took from the end of
+   the one before until all threads had done their part, for which they wait after each call. The calls
+   of the head follow those of the body. */
 ggufc_status session_time_calls(ggufc_session *session, const int32_t *tokens, uint32_t count,
                                 uint64_t *ns, ggufc_error *error);
 

@@ -65,6 +65,7 @@ typedef struct bench_test {
 typedef struct bench_kernel {
     const bench_limits *limits;
     bool        prefill;
+    bool        head; /* of the last token only, whatever is read before it */
     uint32_t    n_tokens, interpreted_tokens; /* of a pass */
     const char *name;  /* of the values it makes: "Qcur.rope" */
     const char *what;  /* "matmul Q8_0 256 → 256 + rope" */
@@ -129,6 +130,10 @@ extern const char *const bench_bound_names[]; /* "", "read", … */
 bench_cost bench_cost_of_op(const op *o, uint32_t n_tokens, uint32_t position);
 bench_cost bench_cost_of_graph(const graph *g, uint32_t n_tokens, uint32_t position);
 void       bench_cost_add(bench_cost *to, const bench_cost *c, double times);
+
+/* How many times as long the kernel's work takes when it is interpreted, where passes are of fewer tokens:
+   by multiply-adds where there are any. 0: the interpreted model has no op like that. */
+double bench_kernel_ratio(const bench_kernel *k);
 
 double bench_median(double *x, uint32_t n); /* sorts x */
 

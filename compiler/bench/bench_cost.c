@@ -65,6 +65,16 @@ double bench_limit_ns(const bench_cost *cost, const bench_limits *limits, enum b
     return read > products ? read : products;
 }
 
+double bench_kernel_ratio(const bench_kernel *k) {
+    double work = k->cost.dots + k->cost.fmas, interpreted = k->interpreted.dots + k->interpreted.fmas;
+    if (!(k->interpreted_ns > 0) || !(k->ns > 0)) return 0;
+    if (work == 0 || interpreted == 0) {
+        work = k->head ? 1 : k->n_tokens;
+        interpreted = k->head ? 1 : k->interpreted_tokens;
+    }
+    return k->interpreted_ns / interpreted / (k->ns / work);
+}
+
 static int compare_numbers(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);

@@ -9,13 +9,13 @@
 enum {
     NONE = UINT32_MAX,
     MOST_PASSES = 60,
-    GENERATED_PASSES = 5, INTERPRETED_PASSES = 2, /* at least */
+    GENERATED_PASSES = 3, INTERPRETED_PASSES = 2, /* at least */
     POSITION = 32,     /* where a token is generated, after the depth */
     MOST_NAMES = 2,    /* of a kernel's values */
 };
 
 static const double passes_ns = 2e9;      /* of all passes, once there are enough */
-static const double interpreted_ns = 3e9; /* of an interpreted pass over a prompt, at most */
+static const double interpreted_ns = 1.5e9; /* of an interpreted pass over a prompt, at most */
 
 /* To which rows the time of a call belongs, half of it to each where there are two. */
 typedef struct owner {
@@ -121,7 +121,7 @@ static bench_kernel **find_kernels(timing *t, const bench_pass *pass, const engi
             rows[k] = ARENA_NEW(b->memory, bench_kernel);
             *rows[k] = (bench_kernel){
                 .limits = b->limits, .prefill = t->prefill, .n_tokens = pass->n_tokens,
-                .name = arena_copy_text(b->memory, name, strlen(name)), .what = what_text(b->memory, o),
+                .head = o->head, .name = arena_copy_text(b->memory, name, strlen(name)), .what = what_text(b->memory, o),
             };
             names[k] = 1;
         }
@@ -239,9 +239,10 @@ static bool one_pass(timing *t, ggufc_session *s, uint32_t position, uint32_t n_
 static bool time_passes(timing *t, ggufc_session *s, uint32_t position, uint32_t n_tokens, uint32_t least,
                         bool whole) {
     double   wholes[MOST_PASSES];
+    if (!bench_fill(t->b, s, position)) return false;
     uint64_t begin = bench_clock_ns();
-    if (!one_pass(t, s, position, n_tokens, whole ? wholes : NULL)) return false;
-    double left = passes_ns / (double)(bench_clock_ns() - begin);
+    if (!one_pass(t, s, position, n_tokens, NULL)) return false;
+    double left = passes_ns / (double)(bench_clock_ns() - begin) / (whole ? 2 : 1);
     t->n_passes = left < least ? least : left > MOST_PASSES ? MOST_PASSES : (uint32_t)left;
     for (uint32_t i = 0; i < t->n_passes; i++) {
         t->sums[i] = ARENA_ARRAY(t->b->memory, double, t->n_rows + 1);

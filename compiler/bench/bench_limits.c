@@ -6,6 +6,7 @@
 #include "threads.h"
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -147,6 +148,19 @@ static bool measure_all(const bench *b, threads_team *team) {
     return ok;
 }
 
+/* What fewer threads can do, more can. */
+static void raise_to_fewer(bench *b) {
+    bench_limits *l = b->limits;
+    for (uint32_t i = 0; i < b->report->n_limits; i++) {
+        const bench_limits *other = b->report->limits[i];
+        if (other->n_threads > l->n_threads) continue;
+        l->memory = fmax(l->memory, other->memory);
+        l->weights = fmax(l->weights, other->weights);
+        l->dots = fmax(l->dots, other->dots);
+        l->fmas = fmax(l->fmas, other->fmas);
+    }
+}
+
 bool bench_measure_limits(bench *b) {
     if (!bench_goes_on(b, "limits, %u threads", b->limits->n_threads)) return false;
     bench_unpin(b);
@@ -155,5 +169,6 @@ bool bench_measure_limits(bench *b) {
         return diag_error(b->messages, "cannot start %u threads: %s", b->limits->n_threads, strerror(errno));
     bool ok = measure_all(b, team);
     threads_destroy(team);
+    raise_to_fewer(b);
     return ok;
 }

@@ -117,7 +117,7 @@ static const bench_column kernel_columns[] = {
     { "G/s", "multiply-adds, in billions a second", false },
     { "of limit", "the least time that this can take, over the time it takes", false },
     { "limit", "what takes the most of that least time: reading, dots, or floats", true },
-    { "interpreted", "µs a token of the same ops by generic loops", false },
+    { "interpreted", "µs a token that the same work takes by generic loops", false },
     { "ratio", "interpreted over generated time", false },
 };
 
@@ -125,7 +125,7 @@ static void kernel_row(arena *a, const char **row, const bench_kernel *k, const 
     enum bench_bound bound;
     double limit = bench_limit_ns(&k->cost, k->limits, &bound), products = k->cost.dots + k->cost.fmas;
     bool   bounded = bound != BENCH_UNBOUND;
-    double us = 1e-3 * k->ns / k->n_tokens, slow = 1e-3 * k->interpreted_ns / k->interpreted_tokens;
+    double us = 1e-3 * k->ns / k->n_tokens, ratio = bench_kernel_ratio(k);
     row[0] = k->name;
     row[1] = k->what;
     row[2] = count(a, k->n_calls);
@@ -135,8 +135,8 @@ static void kernel_row(arena *a, const char **row, const bench_kernel *k, const 
     row[6] = number_or_none(a, products / k->ns, bounded);
     row[7] = percent(a, limit / k->ns);
     row[8] = bench_bound_names[bound];
-    row[9] = number_or_none(a, slow, true);
-    row[10] = number_or_none(a, slow / us, us > 0);
+    row[9] = number_or_none(a, ratio * us, true);
+    row[10] = number_or_none(a, ratio, true);
 }
 
 static const char *pass_note(arena *a, const bench_pass *pass) {
