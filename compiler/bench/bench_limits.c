@@ -163,12 +163,15 @@ static void raise_to_fewer(bench *b) {
 
 bool bench_measure_limits(bench *b) {
     if (!bench_goes_on(b, "limits, %u threads", b->limits->n_threads)) return false;
+    cpu_set_t before; /* the sessions' team may keep this thread to a processor: so it shall be again */
+    sched_getaffinity(0, sizeof before, &before);
     bench_unpin(b);
     threads_team *team = threads_create(b->limits->n_threads, true);
     if (!team)
         return diag_error(b->messages, "cannot start %u threads: %s", b->limits->n_threads, strerror(errno));
     bool ok = measure_all(b, team);
     threads_destroy(team);
+    sched_setaffinity(0, sizeof before, &before);
     raise_to_fewer(b);
     return ok;
 }
