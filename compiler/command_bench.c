@@ -84,7 +84,7 @@ static const option rows[] = {
     { "--n-gen", "-n", "N[,N…]", read_generations, "tokens to generate; 0: none (128)" },
     { "--n-depth", "-d", "N[,N…]", read_depths, "that many tokens are in the cache before (0)" },
     { "--threads", "-t", "N[,N…]", read_threads, "threads (1, and as many as there are processors)" },
-    { "--repetitions", "-r", "N", read_runs, "runs of each test (2 to 9, as time allows)" },
+    { "--repetitions", "-r", "N", read_runs, "how often all is measured (as often as does not take long)" },
     { "--output", "-o", "md|json", read_format, "tables of Markdown (default), or all of it as JSON" },
     { "--html", NULL, "FILE", read_html, "and as a page with roofline plots, in one file" },
     { 0 },
@@ -143,7 +143,8 @@ static int write_all(const command *c, diag *d, const bench_report *r, const cha
 static int run(command *c) {
     diag         d = { 0 };
     bench_report report;
-    const char  *temporary = NULL, *inputs[] = { c->bench.engine.compile.model, c->bench.engine.compile.arch, NULL };
+    const ggufc_compile_options *o = &c->bench.engine.compile;
+    const char  *temporary = NULL, *inputs[] = { o->model, o->arch, NULL };
     int          status = EXIT_BAD;
     catch_interrupts();
     if (c->html && !page_begin(c->memory, &d, c->html, inputs, &temporary)) {

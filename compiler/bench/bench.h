@@ -32,7 +32,7 @@ typedef struct bench_options {
     bench_sizes prompts, generations, depths; /* tokens; 0 is left out, of depths it is none */
     bench_sizes threads;
     bool     prompts_asked, generations_asked; /* else they are cut to what the context has room for */
-    uint32_t runs;   /* of each test; 0: as many as do not take long */
+    uint32_t runs;   /* of each test, pass and variant; 0: as many as do not take long */
     const volatile sig_atomic_t *stop;    /* ends it at the next token or batch; may be NULL */
     void (*progress)(const char *what);   /* what is measured now, NULL when all is; may be NULL */
 } bench_options;
@@ -60,8 +60,8 @@ typedef struct bench_test {
     char     time[24]; /* when it began: 2026-11-25T00:42:00Z */
 } bench_test;
 
-/* A kernel: one function of the compiled model, called wherever its op stands in the model. The values
-   it makes are made by one or more ops of the interpreted model, whose times are added up. */
+/* A kernel: one function of the compiled model, called for ops of one shape, wherever in the model. The
+   values it makes are made by one or more ops of the interpreted model, whose times are added up. */
 typedef struct bench_kernel {
     const bench_limits *limits;
     bool        prefill;
@@ -84,7 +84,7 @@ typedef struct bench_pass {
     double   ns;       /* generated, as a whole, without a look at the clock in between */
     double   kernels;  /* the sum of the kernels' */
     double   unpaired; /* interpreted, of what no kernel makes */
-    uint32_t interpreted_tokens;
+    uint32_t interpreted_tokens, interpreted_position; /* fewer, where they would take long */
 } bench_pass;
 
 typedef struct bench_variant {

@@ -131,8 +131,9 @@ static const struct {
     const char *name;
     void (*put)(const page *p, FILE *to);
 } slots[] = {
-    { "TITLE", put_title }, { "NAME", put_name },     { "VERSION", put_version },   { "FACTS", put_facts },
-    { "TESTS", put_tests }, { "LIMITS", put_limits }, { "VARIANTS", put_variants }, { "KERNELS", put_kernels },
+    { "TITLE", put_title },       { "NAME", put_name },   { "VERSION", put_version },
+    { "FACTS", put_facts },       { "TESTS", put_tests }, { "LIMITS", put_limits },
+    { "VARIANTS", put_variants }, { "KERNELS", put_kernels },
 };
 
 static bool fill_slot(const void *subject, FILE *to, const char *name, size_t size) {

@@ -104,6 +104,7 @@ static void put_pass(json *j, const bench_pass *p) {
     json_number(j, "ns", p->ns);
     json_number(j, "kernels_ns", p->kernels);
     json_count(j, "interpreted_tokens", p->interpreted_tokens);
+    json_count(j, "interpreted_position", p->interpreted_position);
     json_number(j, "unpaired_ns", p->unpaired);
     json_close(j, '}');
 }

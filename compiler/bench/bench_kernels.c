@@ -4,18 +4,19 @@
  * they make, or that a value stands for which fusion did away with. */
 #include "bench_parts.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 enum {
     NONE = UINT32_MAX,
-    MOST_PASSES = 60,
+    MOST_PASSES = BENCH_MOST_RUNS, USUAL_PASSES = 60,
     GENERATED_PASSES = 3, INTERPRETED_PASSES = 2, /* at least */
-    POSITION = 32,     /* where a token is generated, after the depth */
+    POSITION = 64,     /* where a token is generated, after the depth */
     MOST_NAMES = 2,    /* of a kernel's values */
 };
 
 static const double passes_ns = 2e9;      /* of all passes, once there are enough */
-static const double interpreted_ns = 1.5e9; /* of an interpreted pass over a prompt, at most */
+static const double interpreted_ns = 1.5e9; /* of an interpreted pass, and of what comes before it, at most */
 
 /* To which rows the time of a call belongs, half of it to each where there are two. */
 typedef struct owner {
@@ -79,54 +80,67 @@ static const char *parts_text(arena *a, const op *o) {
 
 static const char *what_text(arena *a, const op *o) {
     const char *name = op_infos[o->kind].name, *parts = parts_text(a, o);
-    unsigned long long n = value_count(o->out);
+    unsigned long long n = value_count(o->out), d = o->params.head_dim;
+    const uint64_t *ne = o->in[0] ? o->in[0]->ne : o->out->ne;
     switch (o->kind) {
     case OP_MATMUL:
     case OP_GLU_MATMUL:
-        return arena_printf(a, "%s %s %llu → %llu%s", name, quant_find(o->in[0]->type)->name,
-                            (unsigned long long)o->in[0]->ne[0], (unsigned long long)o->in[0]->ne[1], parts);
+        return arena_printf(a, "%s %s %" PRIu64 " → %" PRIu64 "%s", name, quant_find(o->in[0]->type)->name,
+                            ne[0], ne[1], parts);
     case OP_ATTENTION:
-        return arena_printf(a, "%s %llu heads of %u, %llu kv%s", name, n / o->params.head_dim,
-                            o->params.head_dim, (unsigned long long)o->in[1]->ne[1], parts);
+        return arena_printf(a, "%s %llu heads of %llu, %" PRIu64 " kv%s", name, n / d, d, o->in[1]->ne[1],
+                            parts);
     default: return arena_printf(a, "%s %llu%s", name, n, parts);
     }
 }
 
-static void add_name(arena *a, bench_kernel *k, uint32_t *n_names, const char *name) {
-    const char *at = strstr(k->name, name);
-    size_t      n = strlen(name);
-    if (at && (at == k->name || at[-1] == ' ') && (!at[n] || at[n] == ',')) return;
-    if (++*n_names <= MOST_NAMES)
-        k->name = arena_printf(a, "%s, %s", k->name, name);
-    else if (*n_names == MOST_NAMES + 1)
-        k->name = arena_printf(a, "%s, …", k->name);
+/* Whether `name` is in a list of names. */
+static bool lists(const char *list, const char *name) {
+    size_t n = strlen(name);
+    for (const char *at = strstr(list, name); at; at = strstr(at + 1, name))
+        if ((at == list || at[-1] == ' ') && (!at[n] || at[n] == ',')) return true;
+    return false;
 }
 
-/* Makes a row of the report for each kernel of the list, and says which call is whose. */
+static void add_name(arena *a, bench_kernel *k, uint32_t *n_names, const char *name) {
+    if (lists(k->name, name)) return;
+    if (*n_names < MOST_NAMES)
+        k->name = arena_printf(a, "%s%s%s", k->name, *n_names ? ", " : "", name);
+    else if (*n_names == MOST_NAMES)
+        k->name = arena_printf(a, "%s, …", k->name);
+    ++*n_names;
+}
+
+static bench_kernel *new_row(const timing *t, const bench_pass *pass, const op *o, const char *what) {
+    bench_kernel *k = ARENA_NEW(t->b->memory, bench_kernel);
+    *k = (bench_kernel){
+        .limits = t->b->limits, .prefill = t->prefill, .head = o->head, .n_tokens = pass->n_tokens,
+        .name = "", .what = what,
+    };
+    return k;
+}
+
+/* Makes a row of the report for each kernel of the list, and says which call is whose. The same code may
+   be called for more rows of a weight, or fewer: that is another row of the report. */
 static bench_kernel **find_kernels(timing *t, const bench_pass *pass, const engine *e) {
-    bench         *b = t->b;
+    arena         *a = t->b->memory;
     const plan    *p = e->compilation.plan;
-    bench_kernel **rows = ARENA_ARRAY(b->memory, bench_kernel *, t->n_calls);
-    ggufc_kernel **kernels = ARENA_ARRAY(b->memory, ggufc_kernel *, t->n_calls);
-    uint32_t      *names = ARENA_ARRAY(b->memory, uint32_t, t->n_calls);
+    bench_kernel **rows = ARENA_ARRAY(a, bench_kernel *, t->n_calls);
+    ggufc_kernel **kernels = ARENA_ARRAY(a, ggufc_kernel *, t->n_calls);
+    uint32_t      *names = ARENA_ARRAY(a, uint32_t, t->n_calls);
     if (t->n_calls != p->n_body + p->n_head) bug("%u calls for %u ops", t->n_calls, p->n_body + p->n_head);
     for (uint32_t i = 0; i < t->n_calls; i++) {
         const op     *o = op_at(p, i);
         ggufc_kernel *kernel = call_at(&e->model, t->prefill, i)->kernel;
-        const char   *name = name_without_layer(b->memory, o);
-        uint32_t k = 0;
-        while (k < t->n_rows && kernels[k] != kernel) k++;
+        bench_cost    c = bench_cost_of_op(o, pass->n_tokens, pass->position);
+        uint32_t      k = 0;
+        const char   *what = what_text(a, o);
+        while (k < t->n_rows && (kernels[k] != kernel || strcmp(rows[k]->what, what))) k++;
         if (k == t->n_rows) {
             kernels[t->n_rows++] = kernel;
-            rows[k] = ARENA_NEW(b->memory, bench_kernel);
-            *rows[k] = (bench_kernel){
-                .limits = b->limits, .prefill = t->prefill, .n_tokens = pass->n_tokens,
-                .head = o->head, .name = arena_copy_text(b->memory, name, strlen(name)), .what = what_text(b->memory, o),
-            };
-            names[k] = 1;
+            rows[k] = new_row(t, pass, o, what);
         }
-        add_name(b->memory, rows[k], &names[k], name);
-        bench_cost c = bench_cost_of_op(o, pass->n_tokens, pass->position);
+        add_name(a, rows[k], &names[k], name_without_layer(a, o));
         bench_cost_add(&rows[k]->cost, &c, 1);
         rows[k]->n_calls++;
         t->owners[i] = (owner){ { k, NONE }, 1 };
@@ -243,7 +257,8 @@ static bool time_passes(timing *t, ggufc_session *s, uint32_t position, uint32_t
     uint64_t begin = bench_clock_ns();
     if (!one_pass(t, s, position, n_tokens, NULL)) return false;
     double left = passes_ns / (double)(bench_clock_ns() - begin) / (whole ? 2 : 1);
-    t->n_passes = left < least ? least : left > MOST_PASSES ? MOST_PASSES : (uint32_t)left;
+    t->n_passes = left < least ? least : left > USUAL_PASSES ? USUAL_PASSES : (uint32_t)left;
+    if (t->b->options->runs) t->n_passes = t->b->options->runs;
     for (uint32_t i = 0; i < t->n_passes; i++) {
         t->sums[i] = ARENA_ARRAY(t->b->memory, double, t->n_rows + 1);
         if (!one_pass(t, s, position, n_tokens, whole ? &wholes[i] : NULL)) return false;
@@ -261,71 +276,101 @@ static bool time_passes(timing *t, ggufc_session *s, uint32_t position, uint32_t
 
 /* ---- a list */
 
-static bool time_interpreted(timing *t, bench_pass *pass, bench_kernel **rows, const owner *of_calls) {
-    bench       *b = t->b;
-    bench_side  *side = &b->sides[BENCH_INTERPRETED];
-    const plan  *p = b->sides[BENCH_PLAIN].engine.compilation.plan;
-    for (uint32_t i = 0; i < t->n_calls; i++)
-        t->owners[i] = owner_of_interpreted(t, of_calls, call_at(&side->engine.model, t->prefill, i));
-    if (!time_passes(t, side->session, pass->position, pass->interpreted_tokens, INTERPRETED_PASSES, false))
-        return false;
-    for (uint32_t k = 0; k < t->n_rows; k++) {
-        rows[k]->interpreted_ns = t->medians[k];
-        rows[k]->interpreted_tokens = pass->interpreted_tokens;
-    }
+/* The rows' work, as much of it as is interpreted. */
+static void add_interpreted_cost(const bench *b, const bench_pass *pass, bench_kernel **rows,
+                                 const owner *of_calls) {
+    const plan *p = b->sides[BENCH_PLAIN].engine.compilation.plan;
     for (uint32_t i = 0; i < p->n_body + p->n_head; i++) {
-        bench_cost c = bench_cost_of_op(op_at(p, i), pass->interpreted_tokens, pass->position);
+        bench_cost c = bench_cost_of_op(op_at(p, i), pass->interpreted_tokens, pass->interpreted_position);
         bench_cost_add(&rows[of_calls[i].row[0]]->interpreted, &c, 1);
     }
-    pass->unpaired = t->medians[t->n_rows];
+}
+
+static bool time_interpreted(bench *b, bench_pass *pass, bench_kernel **rows, const timing *generated) {
+    bench_side *side = &b->sides[BENCH_INTERPRETED];
+    timing      t = timing_begin(b, &side->engine.model, pass->prefill);
+    t.n_rows = generated->n_rows;
+    if (!bench_goes_on(b, "interpreted, %u tokens, %u threads", pass->interpreted_tokens,
+                       b->limits->n_threads))
+        return false;
+    for (uint32_t i = 0; i < t.n_calls; i++) {
+        const ggufc_call *call = call_at(&side->engine.model, t.prefill, i);
+        t.owners[i] = owner_of_interpreted(&t, generated->owners, call);
+    }
+    if (!time_passes(&t, side->session, pass->interpreted_position, pass->interpreted_tokens,
+                     INTERPRETED_PASSES, false))
+        return false;
+    for (uint32_t k = 0; k < t.n_rows; k++) {
+        rows[k]->interpreted_ns = t.medians[k];
+        rows[k]->interpreted_tokens = pass->interpreted_tokens;
+    }
+    add_interpreted_cost(b, pass, rows, generated->owners);
+    pass->unpaired = t.medians[t.n_rows];
     return true;
 }
 
-static bool measure_list(bench *b, bench_pass *pass) {
+static bool measure_list(bench *b, const bench_pass *asked) {
+    bench_report *r = b->report;
     const engine *e = &b->sides[BENCH_PLAIN].engine;
-    timing t = timing_begin(b, &e->model, pass->prefill);
-    if (!bench_goes_on(b, "kernels, %u tokens, %u threads", pass->n_tokens, b->limits->n_threads)) return false;
-    bench_kernel **rows = find_kernels(&t, pass, e);
-    if (!time_passes(&t, b->sides[BENCH_PLAIN].session, pass->position, pass->n_tokens, GENERATED_PASSES, true))
+    bench_pass   *pass = ARENA_NEW(b->memory, bench_pass);
+    timing        t = timing_begin(b, &e->model, asked->prefill);
+    *pass = *asked;
+    if (!bench_goes_on(b, "kernels, %u tokens, %u threads", pass->n_tokens, b->limits->n_threads))
         return false;
+    ggufc_session *s = b->sides[BENCH_PLAIN].session;
+    bench_kernel **rows = find_kernels(&t, pass, e);
+    if (!time_passes(&t, s, pass->position, pass->n_tokens, GENERATED_PASSES, true)) return false;
     pass->ns = t.whole;
     for (uint32_t k = 0; k < t.n_rows; k++) pass->kernels += rows[k]->ns = t.medians[k];
+    if (!time_interpreted(b, pass, rows, &t)) return false;
 
-    timing slow = timing_begin(b, &b->sides[BENCH_INTERPRETED].engine.model, pass->prefill);
-    slow.n_rows = t.n_rows;
-    if (!bench_goes_on(b, "interpreted, %u tokens, %u threads", pass->interpreted_tokens, b->limits->n_threads) ||
-        !time_interpreted(&slow, pass, rows, t.owners))
-        return false;
-
-    bench_report *r = b->report;
-    for (uint32_t k = 0; k < t.n_rows; k++)
-        *(bench_kernel **)arena_push(b->memory, (void **)&r->rows, &r->n_rows, &r->cap_rows, sizeof *rows) = rows[k];
-    *(bench_pass **)arena_push(b->memory, (void **)&r->passes, &r->n_passes, &r->cap_passes, sizeof pass) = pass;
+    for (uint32_t k = 0; k < t.n_rows; k++) {
+        bench_kernel **row = arena_push(b->memory, (void **)&r->rows, &r->n_rows, &r->cap_rows, sizeof *row);
+        *row = rows[k];
+    }
+    bench_pass **to = arena_push(b->memory, (void **)&r->passes, &r->n_passes, &r->cap_passes, sizeof *to);
+    *to = pass;
     return true;
 }
 
-/* How many tokens of a prompt are interpreted: as many as do not take long, if each takes token_ns. */
-static uint32_t interpreted_tokens(uint32_t n, double token_ns) {
-    double most = interpreted_ns / token_ns;
-    if (n <= most) return n;
-    return most < 2 ? 2 : (uint32_t)most;
+/* How many tokens can be interpreted before it takes long; at least one. */
+static bool count_interpreted(const bench *b, uint32_t *most) {
+    ggufc_session *s = b->sides[BENCH_INTERPRETED].session;
+    double         ns = 0;
+    for (int i = 0; i < 2; i++) { /* the second time all is there */
+        uint64_t begin = bench_clock_ns();
+        if (!bench_fill(b, s, 0) || !bench_decode(b, s, 0, 1)) return false;
+        ns = (double)(bench_clock_ns() - begin);
+    }
+    *most = ns > interpreted_ns ? 1 : interpreted_ns / ns > UINT32_MAX / 2 ? UINT32_MAX / 2
+                                                                           : (uint32_t)(interpreted_ns / ns);
+    return true;
+}
+
+static uint32_t at_most(uint32_t n, uint32_t most) {
+    return n < most ? n : most;
+}
+
+/* A batch of one is no prefill. */
+static bool measure_prefill(bench *b, uint32_t depth, uint32_t interpreted) {
+    const bench_options *o = b->options;
+    uint32_t n = at_most(at_most(o->prompts.at[0], b->report->n_batch), b->report->n_ctx - depth);
+    if (n < 2) return true;
+    return measure_list(b, &(bench_pass){
+        .limits = b->limits, .prefill = true, .n_tokens = n, .position = depth,
+        .interpreted_tokens = at_most(n, interpreted < 2 ? 2 : interpreted),
+        .interpreted_position = at_most(depth, interpreted),
+    });
 }
 
 bool bench_measure_kernels(bench *b) {
     const bench_options *o = b->options;
-    uint32_t depth = o->depths.at[0], room = b->report->n_ctx - depth, most = b->report->n_batch;
-    uint32_t after = POSITION < room ? POSITION : room - 1;
-    bench_pass *one = ARENA_NEW(b->memory, bench_pass), *many = ARENA_NEW(b->memory, bench_pass);
-    *one = (bench_pass){ .limits = b->limits, .n_tokens = 1, .interpreted_tokens = 1, .position = depth + after };
-    if (!measure_list(b, one)) return false;
-
-    double token_ns = one->unpaired;
-    for (uint32_t i = 0; i < b->report->n_rows; i++)
-        if (b->report->rows[i]->limits == b->limits) token_ns += b->report->rows[i]->interpreted_ns;
-    if (o->prompts.n && o->prompts.at[0] && o->prompts.at[0] < most) most = o->prompts.at[0];
-    if (room < most) most = room;
-    if (most < 2) return true; /* a batch of one is no prefill */
-    *many = (bench_pass){ .limits = b->limits, .prefill = true, .n_tokens = most, .position = depth,
-                          .interpreted_tokens = interpreted_tokens(most, token_ns) };
-    return measure_list(b, many);
+    uint32_t depth = o->depths.at[0], position = depth + POSITION, interpreted;
+    if (position > b->report->n_ctx - 1) position = b->report->n_ctx - 1;
+    if (!count_interpreted(b, &interpreted)) return false;
+    if (o->generations.at[0] && !measure_list(b, &(bench_pass){
+            .limits = b->limits, .n_tokens = 1, .position = position, .interpreted_tokens = 1,
+            .interpreted_position = at_most(position, interpreted) }))
+        return false;
+    return measure_prefill(b, depth, interpreted);
 }

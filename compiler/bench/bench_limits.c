@@ -62,7 +62,8 @@ static bool make_memory(const bench *b, struct bench_peak *p) {
     memset(m, 1, bytes);
     p->memory = m;
     p->memory_bytes = bytes;
-    p->weight_bytes = (uint64_t)bench_cost_of_graph(b->sides[BENCH_PLAIN].engine.compilation.graph, 1, 0).bytes;
+    const graph *g = b->sides[BENCH_PLAIN].engine.compilation.graph;
+    p->weight_bytes = (uint64_t)bench_cost_of_graph(g, 1, 0).bytes;
     p->weight_bytes -= p->weight_bytes % EMIT_PEAK_STEP;
     if (p->weight_bytes < LEAST_WEIGHTS) p->weight_bytes = LEAST_WEIGHTS;
     if (p->weight_bytes > bytes) p->weight_bytes = bytes;
@@ -97,7 +98,8 @@ static void read_part(const peak_job *j, uint32_t thread, uint32_t n_threads) {
     uint64_t steps = j->bytes / EMIT_PEAK_STEP;
     uint64_t begin = steps * thread / n_threads, end = steps * (thread + 1) / n_threads;
     for (uint64_t i = 0; i < j->times && begin < end; i++)
-        unused = j->peak->table->read(j->peak->memory + begin * EMIT_PEAK_STEP, (end - begin) * EMIT_PEAK_STEP);
+        unused = j->peak->table->read(j->peak->memory + begin * EMIT_PEAK_STEP,
+                                      (end - begin) * EMIT_PEAK_STEP);
     (void)unused;
 }
 
@@ -136,11 +138,10 @@ static bool measure(const bench *b, threads_team *team, peak_job j, double amoun
 static bool measure_all(const bench *b, threads_team *team) {
     const struct bench_peak *p = b->peak;
     bench_limits *l = b->limits;
-    double n = (double)l->n_threads;
-    bool ok =
-        measure(b, team, (peak_job){ p, PEAK_READ, p->memory_bytes, 1 }, (double)p->memory_bytes, &l->memory) &&
-        measure(b, team, (peak_job){ p, PEAK_DOTS, 0, 1 }, n * (double)p->table->dots, &l->dots) &&
-        measure(b, team, (peak_job){ p, PEAK_FMAS, 0, 1 }, n * (double)p->table->fmas, &l->fmas);
+    double n = (double)l->n_threads, bytes = (double)p->memory_bytes;
+    bool ok = measure(b, team, (peak_job){ p, PEAK_READ, p->memory_bytes, 1 }, bytes, &l->memory) &&
+              measure(b, team, (peak_job){ p, PEAK_DOTS, 0, 1 }, n * (double)p->table->dots, &l->dots) &&
+              measure(b, team, (peak_job){ p, PEAK_FMAS, 0, 1 }, n * (double)p->table->fmas, &l->fmas);
     if (ok && p->weight_bytes < p->memory_bytes)
         return measure(b, team, (peak_job){ p, PEAK_READ, p->weight_bytes, 1 }, (double)p->weight_bytes,
                        &l->weights);

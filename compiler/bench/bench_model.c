@@ -9,7 +9,7 @@
 enum {
     WARM_TOKENS = 4,
     LEAST_RUNS = 2, MOST_RUNS = 9,                  /* of a test, where nobody says how many */
-    LEAST_TURNS = 3, MOST_TURNS = 15,               /* of variants */
+    LEAST_TURNS = 3, MOST_TURNS = 15,               /* of variants, likewise */
     SHORT_PROMPT = 128, SHORT_GENERATION = 64,      /* of variants, at most */
 };
 
@@ -54,7 +54,8 @@ bool bench_decode(const bench *b, ggufc_session *s, uint32_t depth, uint32_t n) 
 
 static bool timed(const bench *b, ggufc_session *s, const bench_test *t, uint64_t *ns) {
     uint64_t begin = bench_clock_ns();
-    bool ok = t->n_prompt ? bench_prefill(b, s, t->n_depth, t->n_prompt) : bench_decode(b, s, t->n_depth, t->n_gen);
+    bool ok = t->n_prompt ? bench_prefill(b, s, t->n_depth, t->n_prompt)
+                          : bench_decode(b, s, t->n_depth, t->n_gen);
     *ns = bench_clock_ns() - begin;
     return ok;
 }
@@ -105,8 +106,8 @@ static bool run_test(bench *b, bench_test *t) {
                        t->n_depth, b->limits->n_threads) ||
         !warm_up(b, s, t, &token_ns))
         return false;
-    t->n_runs = b->options->runs;
-    if (!t->n_runs) t->n_runs = how_often(token_ns * (t->n_prompt + t->n_gen), test_ns, LEAST_RUNS, MOST_RUNS);
+    double run_ns = token_ns * (t->n_prompt + t->n_gen);
+    t->n_runs = b->options->runs ? b->options->runs : how_often(run_ns, test_ns, LEAST_RUNS, MOST_RUNS);
     for (uint32_t i = 0; i < t->n_runs; i++) {
         if (!timed(b, s, t, &t->ns[i])) return false;
         ns[i] = (double)t->ns[i];
@@ -153,7 +154,7 @@ bool bench_measure_model(bench *b) {
 typedef struct turns {
     bench_test test;
     uint32_t   n; /* how often each has its turn */
-    double     ns[BENCH_SIDES][MOST_TURNS];
+    double     ns[BENCH_SIDES][BENCH_MOST_RUNS];
 } turns;
 
 /* The model as it is, then each variant, then again: so that what slows the machine down for a while
@@ -172,7 +173,7 @@ static bool take_turns(bench *b, turns *t) {
 static void add_variant(bench *b, const turns *t, int side) {
     bench_report  *r = b->report;
     bench_variant *v = ARENA_NEW(b->memory, bench_variant);
-    double plain[MOST_TURNS], ns[MOST_TURNS], ratios[MOST_TURNS];
+    double plain[BENCH_MOST_RUNS], ns[BENCH_MOST_RUNS], ratios[BENCH_MOST_RUNS];
     for (uint32_t i = 0; i < t->n; i++) {
         plain[i] = t->ns[BENCH_PLAIN][i];
         ns[i] = t->ns[side][i];
@@ -183,7 +184,9 @@ static void add_variant(bench *b, const turns *t, int side) {
         .n_gen = t->test.n_gen, .n_depth = t->test.n_depth, .n_runs = t->n,
         .plain = bench_median(plain, t->n), .ns = bench_median(ns, t->n), .ratio = bench_median(ratios, t->n),
     };
-    *(bench_variant **)arena_push(b->memory, (void **)&r->variants, &r->n_variants, &r->cap_variants, sizeof v) = v;
+    bench_variant **to = arena_push(b->memory, (void **)&r->variants, &r->n_variants, &r->cap_variants,
+                                    sizeof *to);
+    *to = v;
 }
 
 static bool compare_variants(bench *b, bench_test test) {
@@ -192,12 +195,14 @@ static bool compare_variants(bench *b, bench_test test) {
     if (!bench_goes_on(b, "variants, %s%u, %u threads", test.n_prompt ? "pp" : "tg",
                        test.n_prompt + test.n_gen, b->limits->n_threads))
         return false;
-    for (int s = BENCH_SIDES - 1; s >= 0; s--) /* the model as it is last: the guess is of it */
-        if (b->sides[s].session && s != BENCH_INTERPRETED && !warm_up(b, b->sides[s].session, &test, &token_ns))
-            return false;
+    for (int s = BENCH_SIDES - 1; s >= 0; s--) { /* the model as it is last: the guess is of it */
+        if (!b->sides[s].session || s == BENCH_INTERPRETED) continue;
+        if (!warm_up(b, b->sides[s].session, &test, &token_ns)) return false;
+    }
     uint32_t *n = test.n_prompt ? &t.test.n_prompt : &t.test.n_gen;
     *n = how_often(token_ns, turn_ns, 1, *n);
     t.n = how_often(token_ns * *n, turns_ns / (BENCH_SIDES - 1), LEAST_TURNS, MOST_TURNS);
+    if (b->options->runs) t.n = b->options->runs;
     if (!take_turns(b, &t)) return false;
     for (int s = BENCH_UNROLL; s <= BENCH_FUSE; s++)
         if (b->sides[s].session) add_variant(b, &t, s);

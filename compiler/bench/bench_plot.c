@@ -116,9 +116,9 @@ static void put_slope(const plot *p, double bytes, const char *name, bool soft) 
     double x0 = x_of(p, from), y0 = y_of(p, from + slope), x1 = x_of(p, to), y1 = y_of(p, to + slope);
     double x = x0 + 0.3 * (x1 - x0), y = y0 + 0.3 * (y1 - y0);
     fprintf(p->to, "<path class=\"roof%s\" d=\"M%.1f %.1fL%.1f %.1f\"/><text class=\"roofname\" x=\"%.1f\" "
-            "y=\"%.1f\" transform=\"rotate(%.1f %.1f %.1f)\">%s, %s GB/s</text>\n", soft ? " soft" : "", x0, y0,
-            x1, y1, x, y - 6, atan2(y1 - y0, x1 - x0) * 180 / acos(-1), x, y - 6, name,
-            bench_number(p->memory, bytes / 1e9));
+            "y=\"%.1f\" transform=\"rotate(%.1f %.1f %.1f)\">%s, %s GB/s</text>\n",
+            soft ? " soft" : "", x0, y0, x1, y1, x, y - 6, atan2(y1 - y0, x1 - x0) * 180 / acos(-1), x, y - 6,
+            name, bench_number(p->memory, bytes / 1e9));
 }
 
 static void put_roofs(const plot *p) {
@@ -147,8 +147,10 @@ static void put_title(const plot *p, const bench_kernel *k, bool interpreted) {
 
 static void put_spot(const plot *p, const bench_kernel *k, bool interpreted) {
     spot s;
-    if (!find_spot(interpreted ? &k->interpreted : &k->cost, interpreted ? k->interpreted_ns : k->ns, &s)) return;
-    fprintf(p->to, "<circle class=\"dot%s%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\">",
+    if (!(interpreted ? find_spot(&k->interpreted, k->interpreted_ns, &s) : find_spot(&k->cost, k->ns, &s)))
+        return;
+    fprintf(p->to,
+            "<circle class=\"dot%s%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\">",
             k->prefill ? " prefill" : "", interpreted ? " interpreted" : "", x_of(p, s.x), y_of(p, s.y),
             interpreted ? "4" : "5.5");
     put_title(p, k, interpreted);

@@ -48,7 +48,8 @@ bench_table bench_table_limits(arena *a, const bench_report *r) {
         { "dot G/s", "8-bit multiply-adds by the instruction that kernels use, in billions a second", false },
         { "fma G/s", "f32 multiply-adds, in billions a second", false },
     };
-    bench_table t = { .title = "What this machine can do", .columns = columns, .n_columns = ARRAY_LEN(columns) };
+    bench_table t = { .title = "What this machine can do", .columns = columns,
+                      .n_columns = ARRAY_LEN(columns) };
     t.note = "Plain reads; of as many bytes as a token reads of weights, too; multiply-adds of 8-bit "
              "integers and of f32, by the instructions that kernels use.";
     for (uint32_t i = 0; i < r->n_limits; i++) {
@@ -139,25 +140,28 @@ static void kernel_row(arena *a, const char **row, const bench_kernel *k, const 
     row[10] = number_or_none(a, ratio, true);
 }
 
+static const char *tokens_text(arena *a, uint32_t n_tokens, uint32_t position) {
+    return arena_printf(a, "%u token%s at position %u", n_tokens, n_tokens == 1 ? "" : "s", position);
+}
+
 static const char *pass_note(arena *a, const bench_pass *pass) {
-    const char *where = pass->position ? arena_printf(a, " at position %u", pass->position) : "";
-    const char *tokens = pass->prefill ? arena_printf(a, "%u tokens%s, interpreted %u", pass->n_tokens, where,
-                                                      pass->interpreted_tokens)
-                                       : arena_printf(a, "A token%s", where);
-    return arena_printf(a, "%s. A pass takes %s µs a token, the kernels' sum is %s µs.%s", tokens,
+    const char *text = tokens_text(a, pass->n_tokens, pass->position);
+    if (pass->interpreted_tokens != pass->n_tokens || pass->interpreted_position != pass->position)
+        text = arena_printf(a, "%s; interpreted: %s, times for as much work", text,
+                            tokens_text(a, pass->interpreted_tokens, pass->interpreted_position));
+    text = arena_printf(a, "%s. A pass takes %s µs a token, the kernels' sum is %s µs.", text,
                         bench_number(a, 1e-3 * pass->ns / pass->n_tokens),
-                        bench_number(a, 1e-3 * pass->kernels / pass->n_tokens),
-                        pass->unpaired > 0 ? arena_printf(a, " Interpreted ops that no kernel stands for take "
-                                                          "%s µs a token.", bench_number(a, 1e-3 * pass->unpaired /
-                                                                                  pass->interpreted_tokens))
-                                           : "");
+                        bench_number(a, 1e-3 * pass->kernels / pass->n_tokens));
+    if (!(pass->unpaired > 0)) return text;
+    return arena_printf(a, "%s Interpreted ops that no kernel stands for take %s µs a token.", text,
+                        bench_number(a, 1e-3 * pass->unpaired / pass->interpreted_tokens));
 }
 
 bench_table bench_table_kernels(arena *a, const bench_report *r, const bench_pass *pass) {
     uint32_t    n = pass->limits->n_threads;
     bench_table t = { .columns = kernel_columns, .n_columns = ARRAY_LEN(kernel_columns) };
-    t.title = arena_printf(a, "Kernels, %s, %u thread%s", pass->prefill ? "reading a prompt" : "generating", n,
-                           n == 1 ? "" : "s");
+    const char *doing = pass->prefill ? "reading a prompt" : "generating";
+    t.title = arena_printf(a, "Kernels, %s, %u thread%s", doing, n, n == 1 ? "" : "s");
     t.note = pass_note(a, pass);
     for (uint32_t i = 0; i < r->n_rows; i++)
         if (bench_is_of_pass(r->rows[i], pass)) kernel_row(a, add_row(a, &t), r->rows[i], pass);

@@ -47,10 +47,11 @@ static void put_table(const bench_table *t, FILE *to) {
     for (int line = -2; line < (int)t->n_rows; line++) {
         for (uint32_t c = 0; c < t->n_columns; c++) {
             fputs("| ", to);
+            bool left = t->columns[c].left;
             if (line == -1)
-                put_rule(to, widths[c], t->columns[c].left);
+                put_rule(to, widths[c], left);
             else
-                put_padded(to, line < 0 ? t->columns[c].title : t->rows[line][c], widths[c], t->columns[c].left);
+                put_padded(to, line < 0 ? t->columns[c].title : t->rows[line][c], widths[c], left);
             fputc(' ', to);
         }
         fputs("|\n", to);
