@@ -479,21 +479,21 @@ static double sum_of(const void *memory, bool integers) {
 }
 
 static void check_products(const emit_peak_table *t, void *memory) {
-    enum { ROUNDS = 7 };
-    const float one = 1;
+    const uint32_t rounds = 7;
+    const float    one = 1;
     for (int integers = 0; integers < 2; integers++) {
         uint8_t *bytes = memory;
         for (size_t i = 0; i < EMIT_PEAK_BYTES; i++)
             bytes[i] = integers ? 1 : ((const uint8_t *)&one)[i % sizeof one];
         double before = sum_of(memory, integers);
         /* What is not overwritten was there before: a second time tells how much was. */
-        (integers ? t->dot : t->fma)(memory, ROUNDS);
+        (integers ? t->dot : t->fma)(memory, rounds);
         double after = sum_of(memory, integers);
-        double products = (double)(integers ? t->dots : t->fmas) * ROUNDS;
+        double products = (double)(integers ? t->dots : t->fmas) * rounds;
         double element = integers ? 0x01010101 : 1, lanes = (products - (after - before)) / element;
         /* `lanes` numbers of `element` made room for the sums. */
         assert_true(lanes > 0 && lanes == floor(lanes) && lanes <= EMIT_PEAK_BYTES / 4);
-        assert_true(products > 0 && fmod(products, lanes * ROUNDS) == 0);
+        assert_true(products > 0 && fmod(products, lanes * rounds) == 0);
     }
 }
 

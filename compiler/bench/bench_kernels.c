@@ -7,10 +7,10 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define NONE UINT32_MAX
+
 enum {
-    NONE = UINT32_MAX,
-    MOST_PASSES = BENCH_MOST_RUNS, USUAL_PASSES = 60,
-    GENERATED_PASSES = 3, INTERPRETED_PASSES = 2, /* at least */
+    GENERATED_PASSES = 3, INTERPRETED_PASSES = 2, USUAL_PASSES = 60, /* at least, and at most */
     POSITION = 64,     /* where a token is generated, after the depth */
     MOST_NAMES = 2,    /* of a kernel's values */
 };
@@ -33,7 +33,7 @@ typedef struct timing {
     owner     *owners;  /* by call */
     uint64_t  *ns;      /* by call, of a pass */
     uint32_t   n_rows, n_passes;
-    double    *sums[MOST_PASSES]; /* by row, of each pass */
+    double    *sums[BENCH_MOST_RUNS]; /* by row, of each pass */
     double    *medians;
     double     whole; /* of passes without a look at the clock */
     double     clock_ns;
@@ -252,13 +252,12 @@ static bool one_pass(timing *t, ggufc_session *s, uint32_t position, uint32_t n_
 /* Passes over n_tokens tokens, at least `least`; the first does not count. */
 static bool time_passes(timing *t, ggufc_session *s, uint32_t position, uint32_t n_tokens, uint32_t least,
                         bool whole) {
-    double   wholes[MOST_PASSES];
+    double   wholes[BENCH_MOST_RUNS];
     if (!bench_fill(t->b, s, position)) return false;
     uint64_t begin = bench_clock_ns();
     if (!one_pass(t, s, position, n_tokens, NULL)) return false;
-    double left = passes_ns / (double)(bench_clock_ns() - begin) / (whole ? 2 : 1);
-    t->n_passes = left < least ? least : left > USUAL_PASSES ? USUAL_PASSES : (uint32_t)left;
-    if (t->b->options->runs) t->n_passes = t->b->options->runs;
+    double each_ns = (double)(bench_clock_ns() - begin) * (whole ? 2 : 1);
+    t->n_passes = bench_runs(t->b, each_ns, passes_ns, least, USUAL_PASSES);
     for (uint32_t i = 0; i < t->n_passes; i++) {
         t->sums[i] = ARENA_ARRAY(t->b->memory, double, t->n_rows + 1);
         if (!one_pass(t, s, position, n_tokens, whole ? &wholes[i] : NULL)) return false;
@@ -267,7 +266,7 @@ static bool time_passes(timing *t, ggufc_session *s, uint32_t position, uint32_t
     if (whole) t->whole = bench_median(wholes, t->n_passes);
     t->medians = ARENA_ARRAY(t->b->memory, double, t->n_rows + 1);
     for (uint32_t row = 0; row <= t->n_rows; row++) {
-        double ns[MOST_PASSES];
+        double ns[BENCH_MOST_RUNS];
         for (uint32_t i = 0; i < t->n_passes; i++) ns[i] = t->sums[i][row];
         t->medians[row] = bench_median(ns, t->n_passes);
     }
@@ -342,8 +341,7 @@ static bool count_interpreted(const bench *b, uint32_t *most) {
         if (!bench_fill(b, s, 0) || !bench_decode(b, s, 0, 1)) return false;
         ns = (double)(bench_clock_ns() - begin);
     }
-    *most = ns > interpreted_ns ? 1 : interpreted_ns / ns > UINT32_MAX / 2 ? UINT32_MAX / 2
-                                                                           : (uint32_t)(interpreted_ns / ns);
+    *most = bench_how_often(ns, interpreted_ns, 1, GGUFC_MAX_TOKENS);
     return true;
 }
 

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum {
-    TRIES = 7,
+    TRIES = 4,
     CACHES = 8,                /* memory is that many times larger than the largest cache */
     LEAST_MEMORY = 256 << 20,
     MOST_MEMORY = 1 << 30,

@@ -73,9 +73,13 @@ static bool warm_up(const bench *b, ggufc_session *s, const bench_test *t, doubl
     return true;
 }
 
-static uint32_t how_often(double each_ns, double all_ns, uint32_t least, uint32_t most) {
+uint32_t bench_how_often(double each_ns, double all_ns, uint32_t least, uint32_t most) {
     double n = all_ns / each_ns;
     return n < least ? least : n > most ? most : (uint32_t)n;
+}
+
+uint32_t bench_runs(const bench *b, double each_ns, double all_ns, uint32_t least, uint32_t most) {
+    return b->options->runs ? b->options->runs : bench_how_often(each_ns, all_ns, least, most);
 }
 
 /* ---- tests */
@@ -107,7 +111,7 @@ static bool run_test(bench *b, bench_test *t) {
         !warm_up(b, s, t, &token_ns))
         return false;
     double run_ns = token_ns * (t->n_prompt + t->n_gen);
-    t->n_runs = b->options->runs ? b->options->runs : how_often(run_ns, test_ns, LEAST_RUNS, MOST_RUNS);
+    t->n_runs = bench_runs(b, run_ns, test_ns, LEAST_RUNS, MOST_RUNS);
     for (uint32_t i = 0; i < t->n_runs; i++) {
         if (!timed(b, s, t, &t->ns[i])) return false;
         ns[i] = (double)t->ns[i];
@@ -200,9 +204,8 @@ static bool compare_variants(bench *b, bench_test test) {
         if (!warm_up(b, b->sides[s].session, &test, &token_ns)) return false;
     }
     uint32_t *n = test.n_prompt ? &t.test.n_prompt : &t.test.n_gen;
-    *n = how_often(token_ns, turn_ns, 1, *n);
-    t.n = how_often(token_ns * *n, turns_ns / (BENCH_SIDES - 1), LEAST_TURNS, MOST_TURNS);
-    if (b->options->runs) t.n = b->options->runs;
+    *n = bench_how_often(token_ns, turn_ns, 1, *n);
+    t.n = bench_runs(b, token_ns * *n, turns_ns / (BENCH_SIDES - 1), LEAST_TURNS, MOST_TURNS);
     if (!take_turns(b, &t)) return false;
     for (int s = BENCH_UNROLL; s <= BENCH_FUSE; s++)
         if (b->sides[s].session) add_variant(b, &t, s);

@@ -63,6 +63,11 @@ bool bench_measure_limits(bench *b);
 
 /* ---- bench_model.c; false where it is to stop or an error was reported */
 
+/* How often what takes each_ns can be done in all_ns, at least and at most so often; bench_runs is what
+   the options say instead, if they do. */
+uint32_t bench_how_often(double each_ns, double all_ns, uint32_t least, uint32_t most);
+uint32_t bench_runs(const bench *b, double each_ns, double all_ns, uint32_t least, uint32_t most);
+
 /* Brings a session to where `depth` tokens are in its cache. */
 bool bench_fill(const bench *b, ggufc_session *s, uint32_t depth);
 
