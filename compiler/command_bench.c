@@ -80,10 +80,10 @@ static bool read_html(void *to, const char *name, const char *text) {
 }
 
 static const option rows[] = {
-    { "--n-prompt", "-p", "N[,N…]", read_prompts, "tokens of a prompt to read; 0: none (512)" },
-    { "--n-gen", "-n", "N[,N…]", read_generations, "tokens to generate; 0: none (128)" },
-    { "--n-depth", "-d", "N[,N…]", read_depths, "that many tokens are in the cache before (0)" },
-    { "--threads", "-t", "N[,N…]", read_threads, "threads (1, and as many as there are processors)" },
+    { "--n-prompt", "-p", "LIST", read_prompts, "tokens of a prompt to read, as 128,512; 0: none (512)" },
+    { "--n-gen", "-n", "LIST", read_generations, "tokens to generate; 0: none (128)" },
+    { "--n-depth", "-d", "LIST", read_depths, "that many tokens are in the cache before (0)" },
+    { "--threads", "-t", "LIST", read_threads, "threads (1, and as many as there are processors)" },
     { "--repetitions", "-r", "N", read_runs, "how often all is measured (as often as does not take long)" },
     { "--output", "-o", "md|json", read_format, "tables of Markdown (default), or all of it as JSON" },
     { "--html", NULL, "FILE", read_html, "and as a page with roofline plots, in one file" },

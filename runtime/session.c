@@ -361,6 +361,15 @@ ggufc_status session_time_calls(ggufc_session *s, const int32_t *tokens, uint32_
     return GGUFC_OK;
 }
 
+ggufc_status session_skip(ggufc_session *s, uint32_t n_past, ggufc_error *error) {
+    if (n_past > s->n_ctx)
+        return error_set(error, GGUFC_ERROR_CONTEXT, "position %u is beyond the context of %u", n_past,
+                         s->n_ctx);
+    s->n_past = n_past;
+    s->has_batch = s->has_logits = false;
+    return GGUFC_OK;
+}
+
 const float *ggufc_session_logits(ggufc_session *s) {
     if (!s->has_batch) return NULL;
     if (s->has_logits) return session_logits(s);

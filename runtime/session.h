@@ -26,6 +26,10 @@ ggufc_status session_evaluate_calls(ggufc_session *session, const int32_t *token
 ggufc_status session_time_calls(ggufc_session *session, const int32_t *tokens, uint32_t count,
                                 uint64_t *ns, ggufc_error *error);
 
+/* Goes to a position as if the tokens before it had been evaluated; what attention reads of those that
+   were not is zeros, or what was there. For measuring: it takes as long. */
+ggufc_status session_skip(ggufc_session *session, uint32_t n_past, ggufc_error *error);
+
 /* The limit that ggufc_session_open would set for this option: 0 stands for the model's. An error
    when the model was compiled for fewer. */
 ggufc_status session_resolve_ctx(const ggufc_model *model, uint32_t wanted, uint32_t *n_ctx,

@@ -84,7 +84,7 @@ typedef struct bench_pass {
     double   ns;       /* generated, as a whole, without a look at the clock in between */
     double   kernels;  /* the sum of the kernels' */
     double   unpaired; /* interpreted, of what no kernel makes */
-    uint32_t interpreted_tokens, interpreted_position; /* fewer, where they would take long */
+    uint32_t interpreted_tokens, interpreted_position; /* fewer tokens where all would take long */
 } bench_pass;
 
 typedef struct bench_variant {

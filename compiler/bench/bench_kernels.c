@@ -16,7 +16,7 @@ enum {
 };
 
 static const double passes_ns = 2e9;      /* of all passes, once there are enough */
-static const double interpreted_ns = 1.5e9; /* of an interpreted pass, and of what comes before it, at most */
+static const double interpreted_ns = 1.5e9; /* of an interpreted pass over a prompt, at most */
 
 /* To which rows the time of a call belongs, half of it to each where there are two. */
 typedef struct owner {
@@ -33,6 +33,7 @@ typedef struct timing {
     owner     *owners;  /* by call */
     uint64_t  *ns;      /* by call, of a pass */
     uint32_t   n_rows, n_passes;
+    bool       skips; /* to where it begins, without evaluating what comes before */
     double    *sums[BENCH_MOST_RUNS]; /* by row, of each pass */
     double    *medians;
     double     whole; /* of passes without a look at the clock */
@@ -236,10 +237,16 @@ static void add_up(timing *t, double *sums) {
     }
 }
 
+static bool go_to(const timing *t, ggufc_session *s, uint32_t position) {
+    ggufc_error error;
+    return t->skips ? bench_check(t->b, session_skip(s, position, &error), &error)
+                    : bench_fill(t->b, s, position);
+}
+
 static bool one_pass(timing *t, ggufc_session *s, uint32_t position, uint32_t n_tokens, double *whole) {
     bench      *b = t->b;
     ggufc_error error;
-    if (bench_stopped(b) || !bench_fill(b, s, position)) return false;
+    if (bench_stopped(b) || !go_to(t, s, position)) return false;
     if (!bench_check(b, session_time_calls(s, b->tokens + position, n_tokens, t->ns, &error), &error))
         return false;
     if (!whole) return true;
@@ -253,7 +260,7 @@ static bool one_pass(timing *t, ggufc_session *s, uint32_t position, uint32_t n_
 static bool time_passes(timing *t, ggufc_session *s, uint32_t position, uint32_t n_tokens, uint32_t least,
                         bool whole) {
     double   wholes[BENCH_MOST_RUNS];
-    if (!bench_fill(t->b, s, position)) return false;
+    if (!go_to(t, s, position)) return false;
     uint64_t begin = bench_clock_ns();
     if (!one_pass(t, s, position, n_tokens, NULL)) return false;
     double each_ns = (double)(bench_clock_ns() - begin) * (whole ? 2 : 1);
@@ -289,6 +296,7 @@ static bool time_interpreted(bench *b, bench_pass *pass, bench_kernel **rows, co
     bench_side *side = &b->sides[BENCH_INTERPRETED];
     timing      t = timing_begin(b, &side->engine.model, pass->prefill);
     t.n_rows = generated->n_rows;
+    t.skips = true;
     if (!bench_goes_on(b, "interpreted, %u tokens, %u threads", pass->interpreted_tokens,
                        b->limits->n_threads))
         return false;
@@ -338,7 +346,7 @@ static bool count_interpreted(const bench *b, uint32_t *most) {
     double         ns = 0;
     for (int i = 0; i < 2; i++) { /* the second time all is there */
         uint64_t begin = bench_clock_ns();
-        if (!bench_fill(b, s, 0) || !bench_decode(b, s, 0, 1)) return false;
+        if (!bench_decode(b, s, 0, 1)) return false;
         ns = (double)(bench_clock_ns() - begin);
     }
     *most = bench_how_often(ns, interpreted_ns, 1, GGUFC_MAX_TOKENS);
@@ -349,26 +357,26 @@ static uint32_t at_most(uint32_t n, uint32_t most) {
     return n < most ? n : most;
 }
 
-/* A batch of one is no prefill. */
-static bool measure_prefill(bench *b, uint32_t depth, uint32_t interpreted) {
-    const bench_options *o = b->options;
-    uint32_t n = at_most(at_most(o->prompts.at[0], b->report->n_batch), b->report->n_ctx - depth);
+/* A batch of one is no prefill. Where fewer tokens are interpreted they are those in the middle, for which
+   attention has as much to do as it has for all on average. */
+static bool measure_prefill(bench *b, uint32_t depth) {
+    uint32_t n = at_most(at_most(b->options->prompts.at[0], b->report->n_batch), b->report->n_ctx - depth);
+    uint32_t interpreted;
     if (n < 2) return true;
+    if (!count_interpreted(b, &interpreted)) return false;
+    interpreted = at_most(n, interpreted < 2 ? 2 : interpreted);
     return measure_list(b, &(bench_pass){
         .limits = b->limits, .prefill = true, .n_tokens = n, .position = depth,
-        .interpreted_tokens = at_most(n, interpreted < 2 ? 2 : interpreted),
-        .interpreted_position = at_most(depth, interpreted),
+        .interpreted_tokens = interpreted, .interpreted_position = depth + (n - interpreted) / 2,
     });
 }
 
 bool bench_measure_kernels(bench *b) {
-    const bench_options *o = b->options;
-    uint32_t depth = o->depths.at[0], position = depth + POSITION, interpreted;
+    uint32_t depth = b->options->depths.at[0], position = depth + POSITION;
     if (position > b->report->n_ctx - 1) position = b->report->n_ctx - 1;
-    if (!count_interpreted(b, &interpreted)) return false;
-    if (o->generations.at[0] && !measure_list(b, &(bench_pass){
-            .limits = b->limits, .n_tokens = 1, .position = position, .interpreted_tokens = 1,
-            .interpreted_position = at_most(position, interpreted) }))
+    if (b->options->generations.at[0] && !measure_list(b, &(bench_pass){
+            .limits = b->limits, .n_tokens = 1, .position = position,
+            .interpreted_tokens = 1, .interpreted_position = position }))
         return false;
-    return measure_prefill(b, depth, interpreted);
+    return measure_prefill(b, depth);
 }

@@ -146,8 +146,8 @@ static const char *tokens_text(arena *a, uint32_t n_tokens, uint32_t position) {
 
 static const char *pass_note(arena *a, const bench_pass *pass) {
     const char *text = tokens_text(a, pass->n_tokens, pass->position);
-    if (pass->interpreted_tokens != pass->n_tokens || pass->interpreted_position != pass->position)
-        text = arena_printf(a, "%s; interpreted: %s, times for as much work", text,
+    if (pass->interpreted_tokens != pass->n_tokens)
+        text = arena_printf(a, "%s; interpreted: %s", text,
                             tokens_text(a, pass->interpreted_tokens, pass->interpreted_position));
     text = arena_printf(a, "%s. A pass takes %s µs a token, the kernels' sum is %s µs.", text,
                         bench_number(a, 1e-3 * pass->ns / pass->n_tokens),
