@@ -9,6 +9,7 @@
 #include "emit.h"
 #include "engine.h"
 #include "engine_fixture.h"
+#include "session.h"
 #include "strict_html.h"
 #include "strict_json.h"
 #include "target.h"
@@ -469,6 +470,41 @@ static void work_of_the_demo(void **state) {
     assert_true(many.bytes == (4 * layer + head) / 32 * 34 + 15 * cache);
 }
 
+/* ---- the runtime's part */
+
+/* A timed pass is a pass like any other: the same logits, and every call took some time. */
+static void timed_passes_compute_the_same(void **state) {
+    (void)state;
+    engine      e;
+    ggufc_error error;
+    int32_t     tokens[20];
+    engine_fixture_open(&e, DEMO, "--batch=16 --ctx=64");
+    uint64_t n_calls = e.model.prefill.count + e.model.head.count, ns[400];
+    assert_true(n_calls <= ARRAY_LEN(ns));
+    for (int i = 0; i < 20; i++) tokens[i] = i * 37 % 1024;
+    for (uint32_t threads = 1; threads <= 2; threads++) {
+        ggufc_session *timed = compiled_session(&e.model, NULL, threads);
+        ggufc_session *plain = compiled_session(&e.model, NULL, threads);
+        for (uint32_t n = 16, at = 0; at < 20; at += n, n = 1) {
+            assert_int_equal(session_time_calls(timed, tokens + at, n, ns, &error), GGUFC_OK);
+            assert_int_equal(ggufc_session_evaluate(plain, tokens + at, n, &error), GGUFC_OK);
+            assert_memory_equal(ggufc_session_logits(timed), ggufc_session_logits(plain), 1024 * sizeof(float));
+            assert_int_equal(ggufc_session_n_past(timed), at + n);
+            for (uint64_t i = 0; i < n_calls; i++) assert_true(ns[i] > 0 && ns[i] < 60000000000u);
+        }
+        assert_int_equal(session_time_calls(timed, tokens, 17, ns, &error), GGUFC_ERROR_OPTIONS);
+        assert_int_equal(session_time_calls(timed, tokens, 0, ns, &error), GGUFC_ERROR_OPTIONS);
+        assert_int_equal(session_skip(timed, 65, &error), GGUFC_ERROR_CONTEXT);
+        assert_int_equal(session_skip(timed, 64, &error), GGUFC_OK);
+        assert_int_equal(session_time_calls(timed, tokens, 1, ns, &error), GGUFC_ERROR_CONTEXT);
+        assert_int_equal(session_skip(timed, 0, &error), GGUFC_OK);
+        assert_int_equal(session_time_calls(timed, tokens, 1, ns, &error), GGUFC_OK);
+        ggufc_session_close(plain);
+        ggufc_session_close(timed);
+    }
+    engine_close(&e);
+}
+
 /* ---- the code that measures the machine */
 
 static double sum_of(const void *memory, bool integers) {
@@ -547,6 +583,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(limits_of_work),
         cmocka_unit_test(work_of_the_demo),
+        cmocka_unit_test(timed_passes_compute_the_same),
         cmocka_unit_test(peaks_are_what_they_say),
         cmocka_unit_test(wrong_lines_are_refused),
         cmocka_unit_test(help_tells_of_it),
