@@ -149,7 +149,7 @@ static bool stage_resolve(compilation *c) {
 }
 
 static bool stage_fuse(compilation *c) {
-    pass_fuse(c->graph, c->options->trace);
+    if (!c->options->no_fuse) pass_fuse(c->graph, c->options->trace);
     pass_check(c->graph, STAGE_FUSED);
     return true;
 }

@@ -11,6 +11,7 @@
  *     emit_rope.c       rotation           emit_matmul.c     matrix products
  *     emit_attention*.c attention (emit_attention.h)
  *     emit_elementwise.c  all other ops    emit_model.c      the module: tables, calls, vocabulary
+ *     emit_peak.c       what a machine can do at most
  */
 #ifndef GGUFC_EMIT_H
 #define GGUFC_EMIT_H
@@ -273,5 +274,25 @@ typedef struct emit_facts {
 /* Fills an empty module, whose triple and data layout are set, from a planned graph. */
 void emit_model(arena *a, LLVMModuleRef module, const graph *g, const plan *p, const isa *target,
                 const emit_options *options, const emit_facts *facts);
+
+/* Sets the context, types and builder of e->module's; whoever calls it disposes of the builder. */
+void emit_begin(emit *e);
+
+/* ---- emit_peak.c */
+
+#define EMIT_PEAK_SYMBOL "ggufc_peak"
+#define EMIT_PEAK_BYTES  4096 /* of the memory that products are given, aligned to 64 */
+#define EMIT_PEAK_STEP   512  /* a read takes a multiple of it, not none, aligned to 64 */
+
+/* The constant that an emitted module of this kind has by that name. */
+typedef struct emit_peak_table {
+    uint32_t (*read)(const void *memory, uint64_t bytes); /* every byte, once */
+    void (*dot)(void *memory, uint64_t rounds); /* 8-bit products, by the ISA's dot_rows, else its dot */
+    void (*fma)(void *memory, uint64_t rounds); /* f32 products */
+    uint64_t dots, fmas; /* how many products a round adds to sums */
+} emit_peak_table;
+
+/* Fills an empty module, whose triple and data layout are set. */
+void emit_peak(arena *a, LLVMModuleRef module, const isa *target);
 
 #endif

@@ -176,8 +176,8 @@ static void put_model(record *r, const graph *g, const emit_facts *facts) {
     put_activations(r, g);
 }
 
-static void emit_begin(emit *e) {
-    LLVMContextRef c = e->context;
+void emit_begin(emit *e) {
+    LLVMContextRef c = e->context = LLVMGetModuleContext(e->module);
     e->builder = LLVMCreateBuilderInContext(c);
     e->i1 = LLVMInt1TypeInContext(c);
     e->i8 = LLVMInt8TypeInContext(c);
@@ -195,7 +195,6 @@ void emit_model(arena *a, LLVMModuleRef module, const graph *g, const plan *p, c
                 const emit_options *options, const emit_facts *facts) {
     emit e = {
         .memory = a,
-        .context = LLVMGetModuleContext(module),
         .module = module,
         .isa = target,
         .plan = p,
