@@ -11,8 +11,8 @@
 #include "plan.h"
 #include "reference_graph.h"
 
-/* Beyond two ranges; a context that is split, and one that is not. */
-enum { N = 2 * PLAN_RANGE_LEAST + 45, CTX = 2301, CTX_WHOLE = N + 2, LONG = PLAN_FEW_TOKENS + 1 };
+/* Into a second range; a context that is split, and one that is not. */
+enum { N = PLAN_RANGE_LEAST + 45, CTX = 2301, CTX_WHOLE = N + 2, LONG = PLAN_FEW_TOKENS + 1 };
 
 static const double most_nmse = 1e-9; /* of logits: the cache is f16 there, f64 here */
 static const double most_between = 1e-11;

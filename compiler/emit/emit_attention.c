@@ -11,6 +11,7 @@
 
 #define MAX_HEADS  8   /* of a group by heads */
 #define MAX_PARTS  256 /* of all of them */
+#define TURN_LEAST 5   /* heads of a group for which keys are turned */
 #define CHUNK      256 /* positions; a multiple of every ISA's lanes, and ranges of it */
 #define TILE_ROWS  128 /* of a block of tokens, about */
 #define TILE_BLOCK 64  /* tokens of a block at most */
@@ -254,7 +255,7 @@ static void emit_heads(by_heads *u, val kv_head, val token, val range) {
     emit    *e = u->a->e;
     running *heads = ARENA_ARRAY(e->memory, running, u->n_heads);
     val      last = emit_add(e, e->pos, token), end = emit_add(e, last, emit_i64(e, 1));
-    val      from = emit_i64(e, 0), first = emit_mul_const(e, kv_head, u->n_heads);
+    val      from = emit_i64(e, 0), first = emit_mul_const(e, kv_head, u->a->group);
     if (range) {
         from = emit_mul_const(e, range, u->a->range);
         end = smaller(e, end, emit_add(e, from, emit_i64(e, u->a->range)));
@@ -262,21 +263,33 @@ static void emit_heads(by_heads *u, val kv_head, val token, val range) {
     branch any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, from, end, ""));
     u->k = attention_cache(u->a, u->a->k, kv_head);
     u->v = attention_cache(u->a, u->a->v, kv_head);
-    load_heads(u, heads, token, first);
+    loop l = emit_loop_begin(e, first, emit_add(e, first, emit_i64(e, u->a->group)), u->n_heads);
+    load_heads(u, heads, token, l.i);
     attend(u, heads, from, end, last);
     for (uint32_t h = 0; h < u->n_heads; h++) {
-        attention_row row = {.token = token, .head = emit_add(e, first, emit_i64(e, h)), .range = range};
+        attention_row row = {.token = token, .head = emit_add(e, l.i, emit_i64(e, h)), .range = range};
         finish_head(u, &heads[h], &row);
     }
+    emit_loop_end(e, &l, NULL);
     emit_if_end(e, &any);
 }
 
-/* Whether a group goes by heads: all of their queries and sums stay in registers. A single head has
-   no other to share the keys with, so there is nothing to win by turning them. */
+static uint32_t count_parts(const attention *a) {
+    return (a->d + a->e->isa->lanes - 1) / a->e->isa->lanes;
+}
+
+/* As many heads at a time as keep their queries and sums in registers. */
+static uint32_t heads_at_a_time(const attention *a) {
+    uint32_t n = a->group < MAX_HEADS ? a->group : MAX_HEADS;
+    while (n > 1 && (a->group % n || n * count_parts(a) > a->e->isa->registers / 4)) n--;
+    return n;
+}
+
+/* Whether a group goes by heads. Turning the keys pays where many heads share them, or where it is dear
+   to convert them more than once; a single head shares them with none. */
 static bool goes_by_heads(const attention *a) {
-    uint32_t parts = (a->d + a->e->isa->lanes - 1) / a->e->isa->lanes;
-    if (a->group == 1) return parts <= MAX_PARTS;
-    return a->group <= MAX_HEADS && a->group * parts <= a->e->isa->registers / 4;
+    if (heads_at_a_time(a) * count_parts(a) > MAX_PARTS) return false;
+    return heads_at_a_time(a) == a->group || (a->group < TURN_LEAST && a->e->isa->native_f16);
 }
 
 /* ---- units */
@@ -344,8 +357,7 @@ static uint32_t block_tokens(const attention *a) {
 
 static void few_by_heads(const attention *a, val kv_head, val token, val range) {
     emit    *e = a->e;
-    uint32_t lanes = e->isa->lanes;
-    by_heads u = {.a = a, .n_heads = a->group, .n_parts = (a->d + lanes - 1) / lanes};
+    by_heads u = {.a = a, .n_heads = heads_at_a_time(a), .n_parts = count_parts(a)};
     u.scores = emit_local(e, 4ull * CHUNK * u.n_heads);
     u.buffer = emit_local(e, 4ull * a->d);
     emit_heads(&u, kv_head, token, range);
