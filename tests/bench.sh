@@ -35,7 +35,7 @@ tinyllama-1.1b      speed   tinyllama-1.1b     -                native 256    32
 tinyllama-8k        speed   tinyllama-1.1b     --ctx=8704       native 256    32        8192  1    3
 tinyllama-6l-f16    speed   tinyllama-6l-f16   -                native 256    32        0     1    5
 tinyllama-6l-bf16   speed   tinyllama-6l-bf16  -                native 256    32        0     1    5
-tinyllama-repeats   lookup  tinyllama-tied     -                -      0      192       0     1    5
+tinyllama-repeats   lookup  tinyllama-tied     -                -      0      384       0     1    5
 limits-1.1b         limits  tinyllama-1.1b     -                -      256    32        0     1    5
 limits-f16          limits  tinyllama-6l-f16   -                -      256    32        0     1    5
 tinyllama-avx2      speed   tinyllama-1.1b     --cpu=x86-64-v3  avx2   256    32        0     1    5
@@ -331,7 +331,8 @@ all=$(echo "$series_table" | awk -v machine="$(uname -m)" '
 models=${BENCH_MODELS:-$all}
 [ -z "${BENCH_QUICK:-}" ] || models=demo
 for name in $models; do
-    [ -n "$(find_row "$series_table" "$name")" ] || die 2 "$name is no row; there are: $(echo "$all" | tr '\n' ' ')"
+    [ -n "$(find_row "$series_table" "$name")" ] ||
+        die 2 "BENCH_MODELS: no row is called $name; there are $(echo "$all" | tr '\n' ' ')"
 done
 peers=$(sh "$here/bench_peers.sh" list) || exit 2
 mkdir -p "$series" "$out/models"
