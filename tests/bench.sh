@@ -163,10 +163,11 @@ speed_rows() {
     for t in $threads; do
         printf '| %s | %d |%s%s\n' "$name" "$t" "$(speed_cells "$t" decode)" "$(speed_cells "$t" prefill)"
     done >>"$series/speeds.md"
-    behind=
+    of='' behind=''
+    [ "$name" = "$model" ] || of="$model${flags:+ compiled with $flags}, "
     [ "$depth" = 0 ] || behind=", behind $depth"
-    echo "- $name: $model${flags:+ with $flags}, $n_prompt tokens read, $n_generate generated$behind;" \
-        "rounds: $rounds" >>"$series/rows.md"
+    echo "- $name: $of$n_prompt tokens read, $n_generate generated$behind; rounds: $rounds" \
+        >>"$series/rows.md"
 }
 
 # ---- sizes
