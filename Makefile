@@ -247,7 +247,8 @@ lint-now: $(OUT)/gen/arch_builtin.c
 #: make test       the same set-up, then every test; T=NAME for tests/test_NAME.c only
 #: make all        build only: out/ggufc, out/libggufc_runtime.a
 #: make install    to PREFIX=/usr/local, below DESTDIR
-#: make bench      speed, size and memory; LLAMA_BENCH=FILE adds llama.cpp's, BENCH_QUICK=1 is short
+#: make bench      README's tables; LLAMA_BENCH=FILE and IK_LLAMA_BENCH=FILE add llama.cpp's and
+#:                 ik_llama.cpp's figures, BENCH_QUICK=1 is short; more in tests/bench.sh
 #: make asan       the tests under AddressSanitizer and UBSan; T=NAME as above
 #: make valgrind   the compiler and the demo under valgrind
 #: make fuzz       what reads files, against libFuzzer, for FUZZ_SECONDS=600 each; F=NAME for one
