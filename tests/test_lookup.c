@@ -134,7 +134,7 @@ static void test_drafts(void **state) {
 
 /* ---- how much is drafted */
 
-enum { TOKEN_NS = 1000 };
+#define TOKEN_NS 1000.0
 
 /* What batches cost, in tokens: where weights are streamed, where two cost as two, and one that has a
    good size in the middle. */

@@ -27,11 +27,11 @@ static const compiled_variant packers[] = {
     {"avx-vnni", "--cpu=x86-64-v3 --features=+avxvnni", X86_V3 " avx_vnni"},
 };
 
-#define NEEDS_PACK()                                                  \
-    if (!compiled_can_run(packers[0].needs)) {                        \
-        print_message("skipped: this machine has no AVX-512 VNNI\n"); \
-        skip();                                                       \
-    }
+static bool has_pack(void) {
+    if (compiled_can_run(packers[0].needs)) return true;
+    print_message("skipped: this machine has no AVX-512 VNNI\n");
+    return false;
+}
 
 static bool same_rows(const float *a, const float *b, const ggufc_model *m) {
     return !memcmp(a, b, (size_t)COUNT * m->n_vocab * sizeof *a);
@@ -61,7 +61,7 @@ static void check_model(const char *gguf, const char *arch, const compiled_varia
 
 static void logits_are_the_same(void **state) {
     (void)state;
-    NEEDS_PACK();
+    if (!has_pack()) skip();
     for (size_t v = 0; v < ARRAY_LEN(packers); v++) {
         if (!compiled_can_run(packers[v].needs)) continue;
         check_model(DEMO, "", &packers[v], "demo");
@@ -121,7 +121,7 @@ static bool tile_holds_row(const uint8_t *tile, uint32_t rows, uint32_t r, const
 
 static void file_is_as_documented(void **state) {
     (void)state;
-    NEEDS_PACK();
+    if (!has_pack()) skip();
     char *out = in_folder("laid"), *weights = in_folder("laid.weights");
     size_t size, gguf_size;
     assert_silent(RUN(compiler, DEMO, "-o", out, "--pack"));
@@ -156,7 +156,7 @@ static void file_is_as_documented(void **state) {
 
 static void executables_read_it(void **state) {
     (void)state;
-    NEEDS_PACK();
+    if (!has_pack()) skip();
     char *plain = in_folder("plain"), *packed = in_folder("packed"), *weights = in_folder("packed.weights");
     assert_silent(RUN(compiler, DEMO, "-o", plain));
     assert_silent(RUN(compiler, DEMO, "-o", packed, "--pack"));
@@ -195,7 +195,7 @@ static void what_cannot_be_is_refused(void **state) {
     char *out = in_folder("refused"), *weights = in_folder("refused.weights");
     assert_refused(RUN(compiler, DEMO, "-o", out, "--pack", "--target=aarch64-linux-gnu", "--emit=obj"),
                    "--pack is for CPUs that multiply bytes by VNNI");
-    NEEDS_PACK();
+    if (!has_pack()) skip();
     assert_refused(RUN(compiler, DEMO, "-o", out, "--pack", "--cpu=x86-64-v3"), "--pack is for CPUs");
     assert_int_equal(mkdir(weights, 0777), 0);
     assert_refused(RUN(compiler, DEMO, "-o", out, "--pack"), "refused.weights: is no regular file");
