@@ -228,7 +228,7 @@ static bool stage_emit(compilation *c) {
         .vocab = c->has_vocab ? &c->vocab : NULL,
         .index_hash = ggufc_index_hash(c->file->data + c->file->index_offset, c->file->index_bytes),
     };
-    emit_options options = {.unroll = c->options->unroll};
+    emit_options options = {.unroll = c->options->unroll, .prefetch = isa_cpu_prefetch(c->target.cpu)};
     emit_model(c->memory, c->module, c->graph, c->plan, c->target.isa, &options, &facts);
     free(absolute);
     return target_optimize(&c->target, &c->messages, c->module);

@@ -32,7 +32,11 @@ typedef struct planner {
 
 static uint32_t matmul_rows(const op *o) {
     uint64_t m = value_count(o->out);
-    if (o->fused.rope || o->fused.cache) return o->params.head_dim;
+    if (o->fused.rope || o->fused.cache) {
+        uint32_t heads = 1, all = (uint32_t)(m / o->params.head_dim);
+        while (heads * o->params.head_dim < MATMUL_ROWS && all % (2 * heads) == 0) heads *= 2;
+        return heads * o->params.head_dim;
+    }
     uint32_t rows = MATMUL_ROWS;
     while (m % rows) rows--;
     return rows;

@@ -113,6 +113,10 @@ static void tell_report(const cli *c, const generate_report *r) {
     };
     tell_speed(c, "prompt eval:", r->prompt_ns, r->n_prompt);
     tell_speed(c, "eval:", r->eval_ns, r->n_evaluated);
+    if (c->flags.look_ahead || c->flags.always_draft)
+        tell(c, "look-ahead:  %" PRIu64 " of %" PRIu64 " drafted tokens were right, %" PRIu64
+                " passes for %" PRIu64 " tokens",
+             r->n_accepted, r->n_drafted, r->n_passes, r->n_evaluated);
     tell_speed(c, "sampling:", r->sample_ns, r->n_generated);
     tell_speed(c, "total:", generate_clock_ns() - c->start_ns, 0);
     tell(c, "ended by %s after %" PRIu64 " tokens", ends[r->end], r->n_generated);
@@ -145,6 +149,7 @@ static ggufc_status open_session(const cli *c, ggufc_session **session, ggufc_er
     ggufc_session_options wanted = {
         .model = c->model,
         .weights_path = c->flags.model_path,
+        .copy_weights = c->flags.no_mmap,
         .n_threads = c->flags.n_threads,
         .n_ctx = c->flags.n_ctx,
         .pin_threads = 1,
@@ -176,6 +181,9 @@ static int run_generate(cli *c, ggufc_session *session, const cli_prompt *in) {
         .text = in->text,
         .text_size = in->text_size,
         .hide_prompt = c->flags.hide_prompt,
+        .look_ahead = c->flags.look_ahead || c->flags.always_draft,
+        .always_draft = c->flags.always_draft,
+        .max_draft = c->flags.max_draft,
         .n_predict = c->flags.n_predict,
         .stop = &cli_interrupted,
     };

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "lookup.h"
 #include "threads.h"
 
 enum option_type {
@@ -37,6 +38,8 @@ typedef struct option {
 static const option option_table[] = {
     { { "-m", "--model" }, "FILE", OPTION_TEXT, TARGET(model_path), 0, 0,
       "the GGUF file this was compiled from (default: search, see below)" },
+    { { "--no-mmap" }, NULL, OPTION_ON, TARGET(no_mmap), 0, 0,
+      "read it into memory, in huge pages: slower to start, then faster" },
     { { "-p", "--prompt" }, "TEXT", OPTION_TEXT, TARGET(prompt), 0, 0, "text to go on from" },
     { { "-f", "--file" }, "FILE", OPTION_TEXT, TARGET(prompt_file), 0, 0, "read the prompt there" },
     { { "--tokens" }, "IDS", OPTION_TEXT, TARGET(tokens), 0, 0, "prompt as token ids: 1,2,3" },
@@ -61,6 +64,13 @@ static const option option_table[] = {
     { { "--repeat-last-n" }, "N", OPTION_I32, TARGET(sampling.repeat_last_n), 0, INT32_MAX,
       "… those among the last N (64)" },
     { { "--ignore-eos" }, NULL, OPTION_ON, TARGET(ignore_eos), 0, 0, "never choose the end token" },
+    { { "--lookup" }, NULL, OPTION_ON, TARGET(look_ahead), 0, 0,
+      "draft what the text repeats where it pays: the same text, sooner (on)" },
+    { { "--no-lookup" }, NULL, OPTION_OFF, TARGET(look_ahead), 0, 0, "… do not" },
+    { { "--lookup-always" }, NULL, OPTION_ON, TARGET(always_draft), 0, 0,
+      "… also where it does not pay" },
+    { { "--draft-max", "--spec-draft-n-max" }, "N", OPTION_U32, TARGET(max_draft), 0,
+      LOOKUP_MAX_DRAFT, "… at most N tokens at a time (6)" },
     { { "--no-display-prompt", "--no-prompt" }, NULL, OPTION_ON, TARGET(hide_prompt), 0, 0,
       "print only what is generated" },
     { { "--display-prompt" }, NULL, OPTION_OFF, TARGET(hide_prompt), 0, 0, NULL },
@@ -172,7 +182,9 @@ static ggufc_status option_take(cli_flags *o, char ***argv, ggufc_error *error) 
 }
 
 ggufc_status cli_flags_parse(cli_flags *o, int argc, char **argv, ggufc_error *error) {
-    *o = (cli_flags){ .n_predict = -1, .seed = -1, .bench_runs = 5 };
+    *o = (cli_flags){
+        .n_predict = -1, .seed = -1, .bench_runs = 5, .look_ahead = true, .max_draft = LOOKUP_MAX_DRAFT
+    };
     o->sampling = sampler_defaults();
     char **next = argv + (argc > 0);
     while (*next) {

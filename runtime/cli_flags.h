@@ -15,6 +15,7 @@
 
 typedef struct cli_flags {
     const char *model_path;                    /* NULL: search */
+    bool        no_mmap;
     const char *prompt, *prompt_file, *tokens; /* at most one is not NULL */
     int64_t     n_predict;                     /* negative: until the end */
     uint32_t    n_ctx, n_threads;              /* 0: the model's; all processors */
@@ -23,6 +24,8 @@ typedef struct cli_flags {
     uint32_t    bench_prompt, bench_depth, bench_runs;
     const char *trace, *trace_filter;          /* NULL: none; every activation */
     bool        last_token;
+    bool        look_ahead, always_draft;      /* on; off */
+    uint32_t    max_draft;
     bool        ignore_eos, hide_prompt, verbose;
     bool        help, version, info, bench;
 } cli_flags;

@@ -51,7 +51,7 @@ static void print_bytes(stream *out, const char *key, uint64_t bytes) {
 static void print_weights_file(stream *out, const ggufc_model *model, const char *path) {
     weights w;
     ggufc_error error;
-    if (weights_open(&w, model, path, &error) == GGUFC_OK)
+    if (weights_open(&w, model, path, false, &error) == GGUFC_OK)
         print_text(out, "weights file:", w.path);
     else
         stream_printf(out, "%-15s none: %s\n", "weights file:", error.text);

@@ -25,6 +25,10 @@ static bool has_avx512_vnni(void) {
            __builtin_cpu_supports("avx512vnni");
 }
 
+static bool has_avx512_bf16(void) {
+    return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16");
+}
+
 static const struct {
     const char *target;
     bool (*supported)(void);
@@ -32,6 +36,7 @@ static const struct {
     {"x86_64 avx2", has_avx2},
     {"x86_64 avx-vnni", has_avx_vnni},
     {"x86_64 avx512-vnni", has_avx512_vnni},
+    {"x86_64 avx512-bf16", has_avx512_bf16},
 };
 
 bool cpu_can_run(const char *target) {

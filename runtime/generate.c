@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "ahead.h"
 #include "error.h"
 #include "session.h"
 #include "tokenizer.h"
@@ -67,6 +68,8 @@ static void print_end(printer *p) {
 
 typedef struct generation {
     ggufc_session          *session;
+    lookup                 *guess; /* NULL: no looking ahead */
+    ahead                   reader;
     sampler                *choose;
     const generate_request *request;
     generate_report        *report;
@@ -92,11 +95,13 @@ static ggufc_status read_prompt(generation *g, ggufc_error *error) {
     if (r->n_predict != 0) ggufc_session_logits(g->session);
     g->report->prompt_ns = generate_clock_ns() - start;
     for (size_t i = 0; i < r->n_tokens; i++) sampler_accept(g->choose, r->tokens[i]);
+    for (size_t i = 0; g->guess && i < r->n_tokens; i++) lookup_push(g->guess, r->tokens[i]);
+    g->reader = ahead_begin(g->session, g->guess);
     return status;
 }
 
 static int32_t choose_token(generation *g) {
-    const float *logits = ggufc_session_logits(g->session);
+    const float *logits = ahead_logits(&g->reader);
     uint64_t start = generate_clock_ns();
     int32_t id = sampler_pick(g->choose, logits);
     sampler_accept(g->choose, id);
@@ -104,10 +109,17 @@ static int32_t choose_token(generation *g) {
     return id;
 }
 
+/* Tokens that are wanted after the last one chosen and that will be read: all but the very last. */
+static uint64_t count_wanted(const generation *g) {
+    if (g->request->n_predict < 0) return UINT64_MAX;
+    uint64_t left = (uint64_t)g->request->n_predict - g->report->n_generated;
+    return left ? left - 1 : 0;
+}
+
 static ggufc_status read_token(generation *g, int32_t id, ggufc_error *error) {
     uint64_t start = generate_clock_ns();
-    ggufc_status status = ggufc_session_evaluate(g->session, &id, 1, error);
-    ggufc_session_logits(g->session);
+    ggufc_status status = ahead_read(&g->reader, id, count_wanted(g), error);
+    ahead_logits(&g->reader);
     g->report->eval_ns += generate_clock_ns() - start;
     g->report->n_evaluated++;
     return status;
@@ -123,7 +135,7 @@ static bool has_ended(generation *g, bool before_reading) {
         report->end = GENERATE_END_STOP;
     else if (r->n_predict >= 0 && report->n_generated >= (uint64_t)r->n_predict)
         report->end = GENERATE_END_COUNT;
-    else if (before_reading && ggufc_session_n_past(g->session) >= ggufc_session_n_ctx(g->session))
+    else if (before_reading && ahead_n_past(&g->reader) >= ggufc_session_n_ctx(g->session))
         report->end = GENERATE_END_CONTEXT;
     else
         return false;
@@ -157,6 +169,29 @@ static ggufc_status check_prompt(const ggufc_session *s, const generate_request 
     return session_check_tokens(s, r->tokens, r->n_tokens, error);
 }
 
+/* What can be read: the prompt and what is generated, as far as the context has room. */
+static bool make_guess(generation *g) {
+    const generate_request *r = g->request;
+    uint64_t room = ggufc_session_n_ctx(g->session) - ggufc_session_n_past(g->session);
+    uint64_t most = r->n_tokens + (uint64_t)(r->n_predict < 0 ? 0 : r->n_predict);
+    lookup_options options = {
+        .capacity = (uint32_t)(r->n_predict < 0 || most > room ? room : most),
+        .max_draft = r->max_draft,
+        .always = r->always_draft,
+    };
+    if (!r->look_ahead || r->max_draft == 0) return true;
+    g->guess = lookup_new(&options);
+    return g->guess != NULL;
+}
+
+static void end_reading(generation *g) {
+    ahead_end(&g->reader);
+    g->report->n_passes = g->reader.n_passes;
+    g->report->n_drafted = g->reader.n_drafted;
+    g->report->n_accepted = g->reader.n_accepted;
+    lookup_free(g->guess);
+}
+
 ggufc_status generate_run(ggufc_session *session, sampler *choose, const generate_request *request,
                           stream *out, generate_report *report, ggufc_error *error) {
     *report = (generate_report){ 0 };
@@ -164,13 +199,18 @@ ggufc_status generate_run(ggufc_session *session, sampler *choose, const generat
     if (status != GGUFC_OK) return status;
 
     const ggufc_vocab *vocab = session_model(session)->vocab;
-    generation g = { session, choose, request, report, vocab, { 0 } };
-    if (!printer_init(&g.print, vocab, out))
+    generation g = {
+        .session = session, .choose = choose, .request = request, .report = report, .vocab = vocab
+    };
+    if (!printer_init(&g.print, vocab, out) || !make_guess(&g)) {
+        free(g.print.piece);
         return error_set(error, GGUFC_ERROR_MEMORY, "out of memory");
+    }
     print_prompt(&g.print, request);
     status = read_prompt(&g, error);
     if (status == GGUFC_OK) status = generate_tokens(&g, error);
     print_end(&g.print);
+    end_reading(&g);
     free(g.print.piece);
     return status;
 }

@@ -1,7 +1,8 @@
 /* generate.h - goes on from a prompt: evaluate, choose, print, again.
  *
  * Text is printed token by token in whole UTF-8 characters; a model without a tokenizer prints ids,
- * "1,2,3". Nothing is allocated between the first token and the last.
+ * "1,2,3". Tokens may be drafted from the text itself and evaluated ahead (ahead.h), which changes
+ * nothing but the time it takes. Nothing is allocated between the first token and the last.
  */
 #ifndef GGUFC_GENERATE_H
 #define GGUFC_GENERATE_H
@@ -10,6 +11,7 @@
 #include <stdbool.h>
 
 #include "ggufc/runtime.h"
+#include "lookup.h"
 #include "stream.h"
 #include "sampler.h"
 
@@ -19,6 +21,9 @@ typedef struct generate_request {
     const char    *text; /* what is printed for it; NULL: what its tokens stand for */
     size_t         text_size;
     bool           hide_prompt;
+    bool           look_ahead; /* draft up to max_draft tokens, where it pays or always */
+    bool           always_draft;
+    uint32_t       max_draft;
     int64_t        n_predict; /* most tokens to generate; negative: no limit but the context */
 
     /* Set by a signal handler to end after the current token; may be NULL. */
@@ -37,6 +42,7 @@ typedef struct generate_report {
     enum generate_end end;
     uint64_t n_prompt, n_generated;
     uint64_t n_evaluated; /* generated ones that were read, to choose the next */
+    uint64_t n_passes, n_drafted, n_accepted; /* evaluations for n_evaluated tokens, see ahead.h */
     uint64_t prompt_ns, eval_ns, sample_ns;
 } generate_report;
 

@@ -66,7 +66,7 @@ static ggufc_status session_make(ggufc_session *s, const ggufc_session_options *
         return error_set(error, GGUFC_ERROR_OPTIONS, "%u threads were asked for, at most %d can be",
                          options->n_threads, THREADS_MAX);
 
-    status = weights_open(&s->weights, model, options->weights_path, error);
+    status = weights_open(&s->weights, model, options->weights_path, options->copy_weights, error);
     if (status != GGUFC_OK) return status;
     s->state.weights = s->weights.data;
 
@@ -305,11 +305,15 @@ ggufc_status session_evaluate_calls(ggufc_session *s, const int32_t *tokens, siz
     return GGUFC_OK;
 }
 
-const float *ggufc_session_logits(ggufc_session *s) {
+const float *session_logits_at(ggufc_session *s, uint32_t index) {
     if (!s->has_batch) return NULL;
-    if (s->has_logits) return session_logits(s);
+    if (s->has_logits && s->state.out_token == index) return session_logits(s);
     s->has_logits = true;
-    return session_run_head(s, s->state.n_tokens - 1);
+    return session_run_head(s, index);
+}
+
+const float *ggufc_session_logits(ggufc_session *s) {
+    return session_logits_at(s, s->state.n_tokens - 1);
 }
 
 ggufc_status ggufc_session_truncate(ggufc_session *s, uint32_t n_past, ggufc_error *error) {

@@ -10,6 +10,11 @@ const ggufc_model *session_model(const ggufc_session *session);
 ggufc_status session_check_tokens(const ggufc_session *session, const int32_t *tokens,
                                   size_t count, ggufc_error *error);
 
+/* The logits after token `index` of the batch that was evaluated last, which was one batch; n_vocab of
+   them, valid until the next evaluation and the next other index. NULL where ggufc_session_logits
+   would be. */
+const float *session_logits_at(ggufc_session *session, uint32_t index);
+
 /* Called after each call of a list, for the `count` tokens from `position` on (one in the head); may
    change what the call left in the arena. Anything but 0 leaves out the rest of this batch. */
 typedef int session_after_call(void *context, const ggufc_call *call, uint32_t position,

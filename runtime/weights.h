@@ -1,4 +1,5 @@
-/* weights.h - finds the GGUF file that a model was compiled from, maps it, and refuses any other.
+/* weights.h - finds the GGUF file that a model was compiled from, maps or reads it, and
+ * refuses any other.
  *
  * The fingerprint is the file's size and a hash of its tensor index: code compiled for one file
  * reads another's weights at wrong offsets without any other sign of it.
@@ -7,19 +8,21 @@
 #define GGUFC_WEIGHTS_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "ggufc/runtime.h"
 
 typedef struct weights {
     const uint8_t *data;
-    uint64_t       mapped_bytes;   /* 0: embedded, nothing to unmap */
+    uint64_t       mapped_bytes;   /* of file or of memory; 0: embedded, nothing to unmap */
     char           path[PATH_MAX]; /* "(embedded)" */
 } weights;
 
 /* Opens `path`, or, when that is NULL, the first there is of: embedded weights, a file named as the
-   recorded one beside the executable, the recorded path. */
-ggufc_status weights_open(weights *w, const ggufc_model *model, const char *path,
+   recorded one beside the executable, the recorded path. The file is mapped; or, if `copy`, read into
+   memory of our own, in huge pages where the system has them. */
+ggufc_status weights_open(weights *w, const ggufc_model *model, const char *path, bool copy,
                           ggufc_error *error);
 
 void weights_close(weights *w); /* a zeroed one is allowed */

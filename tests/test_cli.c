@@ -327,6 +327,19 @@ static void test_seeds(void **state) {
     child_free(&first);
 }
 
+/* Read into memory, the weights are the same, and so are the refusals of another file. */
+static void test_no_mmap(void **state) {
+    NEEDS_EXECUTABLE();
+    child mapped = run(ARGS("-p", PROMPT, "-n", "30", "--temp", "0"));
+    child copied = run(ARGS("-p", PROMPT, "-n", "30", "--temp", "0", "--no-mmap"));
+    assert_silent_success(&copied);
+    assert_string_equal(copied.out, mapped.out);
+    child other = run(ARGS("-p", PROMPT, "--no-mmap", "-m", "/proc/self/exe"));
+    assert_refused(&other, 1, "not the file this was compiled from");
+    child_free(&mapped);
+    child_free(&copied);
+}
+
 static void test_context_full(void **state) {
     NEEDS_EXECUTABLE();
     child c = run(ARGS("-p", PROMPT, "-c", "32", "-n", "-1", "--ignore-eos", "-s", "1"));
@@ -349,6 +362,44 @@ static void test_verbose(void **state) {
         if (!strstr(c.err, words[i])) fail_msg("-v does not say '%s': %s", words[i], c.err);
     child_free(&c);
     child_free(&plain);
+}
+
+/* A text that repeats itself, so that something is drafted; nothing shows of it but with -v. */
+static void test_look_ahead(void **state) {
+    NEEDS_EXECUTABLE();
+    static char *const ends[][3] = { { "-n", "60" }, { "-n", "23" }, { "-c", "40" } };
+    static char *const flags[] = { "--lookup", "--lookup-always", "--draft-max=3" };
+    char *tokens = "20,21,22,23,24,25,20,21,22,23,24,25,20,21,22,23,24,25";
+    for (size_t i = 0; i < COUNT(ends); i++) {
+        for (int seed = 0; seed < 3; seed++) {
+            char *number = (char *[]){ "1", "2", "3" }[seed];
+            char *argv[] = { executable, "--tokens", tokens, "--ignore-eos", "-s", number,
+                             ends[i][0], ends[i][1], "--no-lookup", NULL, NULL };
+            child plain = run(argv);
+            for (size_t k = 0; k < COUNT(flags); k++) {
+                argv[8] = "--lookup-always";
+                argv[9] = flags[k];
+                child c = run(argv);
+                assert_int_equal(c.exit_code, plain.exit_code);
+                assert_string_equal(c.out, plain.out);
+                assert_string_equal(c.err, plain.err);
+                child_free(&c);
+            }
+            child_free(&plain);
+        }
+    }
+    unsigned right, drafted, passes, read;
+    child c = run(ARGS("--tokens", tokens, "-n", "60", "--temp", "0", "--ignore-eos", "--lookup-always",
+                       "-v"));
+    const char *line = strstr(c.err, "look-ahead:");
+    assert_non_null(line);
+    const char *format = "look-ahead: %u of %u drafted tokens were right, %u passes for %u tokens";
+    assert_int_equal(sscanf(line, format, &right, &drafted, &passes, &read), 4);
+    assert_true(drafted > 0 && right <= drafted && read == 59 && passes == read - right);
+    child_free(&c);
+    c = run(ARGS("-p", PROMPT, "-n", "5", "--no-lookup", "-v"));
+    assert_null(strstr(c.err, "look-ahead"));
+    child_free(&c);
 }
 
 /* ---- output that ends early */
@@ -511,8 +562,10 @@ int main(void) {
         cmocka_unit_test(test_prompt_from_elsewhere),
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_seeds),
+        cmocka_unit_test(test_no_mmap),
         cmocka_unit_test(test_context_full),
         cmocka_unit_test(test_verbose),
+        cmocka_unit_test(test_look_ahead),
         cmocka_unit_test(test_closed_pipe),
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_interrupt),

@@ -322,6 +322,13 @@ static void same_text_by_any_kernels(void **state) {
         }
         free(expected);
     }
+    for (int k = 0; k < 3; k++) { /* what is drafted does not show, whatever the kernels are */
+        char *model = (char *[]){DEMO, INTERPRETED, "reference:" DEMO}[k];
+        char *again = PROMPT " " PROMPT " " PROMPT;
+        char *plain = text_of(RUN("run", model, "-p", again, "-n", "12", "-s", "3", "--no-lookup"));
+        assert_text(RUN("run", model, "-p", again, "-n", "12", "-s", "3", "--lookup-always"), plain, model);
+        free(plain);
+    }
     char *text = text_of(RUN("run", "reference:" DEMO, "-p", PROMPT, "-n", "12", "--temp", "0"));
     assert_int_equal(strncmp(text, PROMPT " there was a ", strlen(PROMPT " there was a ")), 0);
     free(text);
@@ -338,6 +345,7 @@ static void options_anywhere(void **state) {
         {"--batch=2", "--prompt=" PROMPT, "--model=interpreted:" DEMO, "-n", "9", "--temp", "0", NULL},
         {"-t", "3", "-c", "40", "--predict=9", INTERPRETED, "--temp", "0", "-p", PROMPT, NULL},
         {"--ctx", "40", "interpreted:./" DEMO, "--n-predict", "9", "--temp=0", "-p", PROMPT, NULL},
+        {"--lookup-always", INTERPRETED, "-p", PROMPT, "-n", "9", "--draft-max", "4", "--temp=0", NULL},
         {"--ctx=40", "-n", "9", "-c", "0", INTERPRETED, "--temp=0", "-p", PROMPT, NULL},
     };
     for (size_t i = 0; i < ARRAY_LEN(lines); i++) {

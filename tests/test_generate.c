@@ -107,7 +107,7 @@ static void drain(int fd, char *text, size_t size) {
     text[used] = '\0';
 }
 
-static void run_model(generated *r) {
+static void run_once(generated *r) {
     int ends[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
     ggufc_session *session;
@@ -121,6 +121,21 @@ static void run_model(generated *r) {
     drain(ends[0], r->text, sizeof r->text);
     close(ends[0]);
     close(ends[1]);
+}
+
+/* As it is asked for, and again with drafts, which nothing may show of. */
+static void run_model(generated *r) {
+    generated ahead = *r;
+    run_once(r);
+    ahead.request.look_ahead = ahead.request.always_draft = true;
+    ahead.request.max_draft = LOOKUP_MAX_DRAFT;
+    run_once(&ahead);
+    assert_int_equal(ahead.status, r->status);
+    assert_string_equal(ahead.text, r->text);
+    assert_int_equal(ahead.report.end, r->report.end);
+    assert_int_equal(ahead.report.n_prompt, r->report.n_prompt);
+    assert_int_equal(ahead.report.n_generated, r->report.n_generated);
+    assert_int_equal(ahead.report.n_evaluated, r->report.n_evaluated);
 }
 
 /* What greedy choosing gives: the first largest logit each time. */
@@ -289,6 +304,42 @@ static void test_forbidden_end_token(void **state) {
 
 /* A character in three byte tokens leaves in one write (see drain); what stays incomplete leaves at
    the end. */
+static volatile sig_atomic_t stop_asked;
+
+/* 1 2 3 4 5 over and over; an interrupt comes while the token at position 20 is chosen, a token that
+   ends at position 25. */
+static void head_circle(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
+    uint32_t position = s->pos + s->out_token;
+    float *logits = (float *)(void *)(s->arena + args[0]);
+    uint32_t next = position == 25 ? TOKEN_EOS : 1 + position % 5;
+    if (position == 20) stop_asked = 1;
+    for (uint32_t v = begin; v < end; v++) logits[v] = v == next ? 9 : 1;
+}
+
+static const ggufc_call head_circle_call = { head_circle, fake_head_args, FAKE_VOCAB, 0 };
+
+/* Both in the middle of a draft. */
+static void test_stop_and_end_while_drafting(void **state) {
+    (void)state;
+    int32_t tokens[] = { 1, 2, 3, 4, 5, 1, 2, 3, 4, 5 };
+    generated r = text_run(tokens, COUNT(tokens), -1);
+    r.model.head.calls = &head_circle_call;
+    run_model(&r);
+    assert_int_equal(r.report.end, GENERATE_END_TOKEN);
+    assert_int_equal(r.report.n_generated, 16);
+    assert_string_equal(r.text, "bcdefbcdeffbcdefbcdefbcdef\n");
+    for (int ahead = 0; ahead < 2; ahead++) {
+        r.request.stop = &stop_asked;
+        r.request.look_ahead = r.request.always_draft = ahead;
+        r.request.max_draft = LOOKUP_MAX_DRAFT;
+        stop_asked = 0;
+        run_once(&r);
+        assert_int_equal(r.report.end, GENERATE_END_STOP);
+        assert_int_equal(r.report.n_generated, 11);
+        assert_int_equal(r.report.n_accepted > 0, ahead);
+    }
+}
+
 static void test_characters_are_whole(void **state) {
     (void)state;
     static const char *const texts[] = { "<0xE2>", "<0x82>", "<0xAC>" };
@@ -462,6 +513,9 @@ static const flags_case flags_cases[] = {
     { { "--min-p", "-inf" }, "--min-p: '-inf' is not a number" },
     { { "--repeat-penalty", "0" }, "--repeat-penalty: '0' is not a number" },
     { { "-p", "a", "-f", "b" }, "give only one of -p, -f and --tokens" },
+    { { "--lookup", "--no-lookup", "--lookup-always", "--draft-max", "6" }, NULL },
+    { { "--draft-max=7" }, "--draft-max: '7' is not a whole number from 0 to 6" },
+    { { "--lookup=1" }, "--lookup takes no value" },
     { { "--tokens", "1", "-p", "" }, "give only one of -p, -f and --tokens" },
 };
 
@@ -501,6 +555,10 @@ static void test_flags_values(void **state) {
     char *none[] = { NULL };
     assert_int_equal(cli_flags_parse(&f, 0, none, &error), GGUFC_OK);
     assert_int_equal(f.n_predict, -1);
+    assert_true(f.look_ahead && !f.always_draft && f.max_draft == LOOKUP_MAX_DRAFT);
+    char *without[] = { "program", "--no-lookup", "--draft-max", "2", NULL };
+    assert_int_equal(cli_flags_parse(&f, 4, without, &error), GGUFC_OK);
+    assert_true(!f.look_ahead && f.max_draft == 2);
 }
 
 /* ---- the command line, as a process of its own */
@@ -633,6 +691,7 @@ int main(void) {
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_end_token),
         cmocka_unit_test(test_forbidden_end_token),
+        cmocka_unit_test(test_stop_and_end_while_drafting),
         cmocka_unit_test(test_characters_are_whole),
         cmocka_unit_test(test_output_fails),
         cmocka_unit_test(test_stream_without_blocking),

@@ -99,6 +99,12 @@ val emit_local(emit *e, uint64_t bytes) {
     return v;
 }
 
+void emit_prefetch(emit *e, val pointer, uint32_t level) {
+    enum { READ = 0, DATA = 1 };
+    val args[] = {pointer, emit_i32(e, READ), emit_i32(e, level), emit_i32(e, DATA)};
+    emit_intrinsic(e, "llvm.prefetch", e->ptr, args, 4);
+}
+
 /* ---- arithmetic */
 
 val emit_add(emit *e, val a, val b) {

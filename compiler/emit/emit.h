@@ -25,6 +25,7 @@ typedef LLVMTypeRef  type;
 
 typedef struct emit_options {
     uint32_t unroll; /* blocks of a row that stand straight-line in a decode kernel; 0: all */
+    uint32_t prefetch; /* bytes ahead that a decode kernel asks for weights in memory; 0: it does not */
 } emit_options;
 
 #define EMIT_MAX_ARGS 24
@@ -69,6 +70,10 @@ val  emit_at_const(emit *e, val pointer, uint64_t bytes);
 val  emit_load(emit *e, type t, val pointer, uint32_t align);
 void emit_store(emit *e, val v, val pointer, uint32_t align);
 val  emit_local(emit *e, uint64_t bytes); /* in the frame of the kernel, aligned to 64 */
+
+/* Asks for the cache line at an address, which need not be one. */
+enum { EMIT_PREFETCH_L2 = 2, EMIT_PREFETCH_L1 = 3, EMIT_LINE_BYTES = 64 };
+void emit_prefetch(emit *e, val pointer, uint32_t level);
 
 /* ---- arithmetic that reads better named */
 
@@ -183,10 +188,13 @@ val emit_rope_frequencies(emit *e, const op_params *p);
 
 /* A function that multiplies a row of `k` weights with `n_tokens` activations, or `n_rows` rows that
    follow one another with one: float (row, x), <n_rows x float> (row, x), or <n_tokens x float>
-   (row, x, stride of x in bytes). A sum's order is the same in all of them. */
+   (row, x, stride of x in bytes); for three, a fourth is 0. A sum's order is the same in all of them. */
 val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens,
                       uint32_t n_rows);
 val emit_dot_call(emit *e, val function, val row, val x, val x_stride);
+
+/* Whether the weights are too many to stay in a cache from token to token. */
+bool emit_weights_are_streamed(const emit *e);
 
 /* How many bytes into a row element `at` (i64) stands, the first of a block. */
 val emit_row_bytes(emit *e, enum quant_type weight, val at);
@@ -201,18 +209,25 @@ val emit_dequantize(emit *e, enum quant_type weight, val row, val at, uint32_t n
 #define EMIT_MAX_TILE_TOKENS  8
 #define EMIT_MAX_TILE_VECTORS 2
 
-/* Whether `rows` rows of such a weight can be multiplied by tiles; how many rows a tile has, and how
-   many bytes for rows of k values. */
-bool     emit_tile_fits(const emit *e, enum quant_type weight, uint32_t rows);
-uint32_t emit_tile_rows(const emit *e);
-uint64_t emit_tile_bytes(const emit *e, uint64_t k);
+/* Whether `rows` rows of k such weights can be multiplied by tiles. */
+bool emit_tile_fits(const emit *e, enum quant_type weight, uint64_t k, uint32_t rows);
 
-/* Unpacks the rows that begin at `rows` to `tile`, which is aligned to 64. */
-void emit_tile_unpack(emit *e, uint64_t k, val rows, val tile);
+/* How many rows a whole tile has (a unit's last one may have a vector less), how many bytes `rows`
+   rows of k values take in tiles, and how many tokens are multiplied at a time. */
+uint32_t emit_tile_rows(const emit *e);
+uint64_t emit_tile_bytes(const emit *e, enum quant_type weight, uint64_t k, uint32_t rows);
+uint32_t emit_tile_tokens(const emit *e, enum quant_type weight);
+
+/* Unpacks the n_rows rows that begin at `rows` to the tile at `to`, which is aligned to 64. */
+void emit_tile_unpack(emit *e, enum quant_type weight, uint64_t k, uint32_t n_rows, val rows, val to);
 
 /* Writes the products of a tile and n_tokens activations: for each token a row of f32 to `out`. */
-void emit_tile_multiply(emit *e, uint64_t k, uint32_t n_tokens, val tile, val x, val x_stride, val out,
-                        val out_stride);
+typedef struct emit_tile_operands {
+    val tile, x, x_stride, out, out_stride;
+} emit_tile_operands;
+
+void emit_tile_multiply(emit *e, enum quant_type weight, uint64_t k, uint32_t n_rows, uint32_t n_tokens,
+                        const emit_tile_operands *o);
 
 /* ---- emit_sink.c */
 

@@ -16,12 +16,7 @@
 #define MAX_ACCUMULATORS 4  /* of one row and token */
 #define UNROLL_TOKENS    4  /* steps in the body of the loop for several tokens */
 
-/* Measured on Zen 5: rows of 2048 from memory go from 17 to 32 GB/s a core; 8 KiB to 128 KiB differ
-   little. */
-#define PREFETCH_BYTES (8u << 10)
 #define CACHED_BYTES   (16u << 20) /* of all weights: more does not stay in a cache between tokens */
-#define LINE_BYTES     64
-enum { PREFETCH_READ = 0, PREFETCH_L1 = 3, PREFETCH_DATA = 1 }; /* operands of llvm.prefetch */
 
 /* A dot being written: of `n_tokens` activations with one row, or of one with each of some rows. */
 typedef struct dot {
@@ -125,14 +120,10 @@ static const dot_kind *find_kind(enum quant_type weight) {
     bug("type %d has no dot", weight);
 }
 
-/* Asks for the cache lines that begin in bytes [from, to) of `at`, PREFETCH_BYTES ahead. A core that
-   waits for its vector units does not look far enough ahead by itself. */
+/* Asks for the cache lines that begin in bytes [from, to) of `at`, options.prefetch ahead. */
 static void prefetch(emit *e, val at, uint64_t from, uint64_t to) {
-    for (uint64_t line = round_up(from, LINE_BYTES); line < to; line += LINE_BYTES) {
-        val args[] = {emit_at_const(e, at, line + PREFETCH_BYTES), emit_i32(e, PREFETCH_READ),
-                      emit_i32(e, PREFETCH_L1), emit_i32(e, PREFETCH_DATA)};
-        emit_intrinsic(e, "llvm.prefetch", e->ptr, args, 4);
-    }
+    for (uint64_t line = round_up(from, EMIT_LINE_BYTES); line < to; line += EMIT_LINE_BYTES)
+        emit_prefetch(e, emit_at_const(e, at, line + e->options.prefetch), EMIT_PREFETCH_L1);
 }
 
 /* `count` steps from element `first` on, to the accumulators in turn: acc[a · n_tokens + t]. */
@@ -217,16 +208,19 @@ val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_to
     if (n_rows > 1) snprintf(name + strlen(name), sizeof name - strlen(name), "_r%u", n_rows);
     if (n > MAX_SUMS || (n_tokens > 1 && n_rows > 1)) bug("%u tokens, %u rows", n_tokens, n_rows);
     type params[] = {e->ptr, e->ptr, e->i64};
-    if (emit_function_begin(e, name, emit_vector(e->f32, n), params, n_tokens == 1 ? 2 : 3)) {
+    uint32_t width = 1; /* sums are made of a power of two of vectors */
+    while (width < n) width *= 2;
+    if (emit_function_begin(e, name, emit_vector(e->f32, width), params, n_tokens == 1 ? 2 : 3)) {
         dot d = {.e = e, .weight = weight, .k = k, .n_tokens = n_tokens};
-        d.streamed = n_tokens == 1 && e->plan->weight_bytes > CACHED_BYTES;
+        d.streamed = e->options.prefetch && n_tokens == 1 && emit_weights_are_streamed(e);
         d.layout = isa_activation_layout(e->isa, quant_find(weight)->activation, k);
         d.row = LLVMGetParam(e->fn, 0);
         for (uint32_t t = 0; t < n_tokens; t++)
             d.x[t] = t ? emit_at(e, d.x[t - 1], LLVMGetParam(e->fn, 2)) : LLVMGetParam(e->fn, 1);
         val sums[MAX_SUMS];
         emit_rows(&d, find_kind(weight), n_rows, sums);
-        LLVMBuildRet(e->builder, emit_sum_each(e, sums, n));
+        for (uint32_t i = n; i < width; i++) sums[i] = LLVMConstNull(LLVMTypeOf(sums[0]));
+        LLVMBuildRet(e->builder, emit_sum_each(e, sums, width));
     }
     e->fn = outer;
     if (outer) LLVMPositionBuilderAtEnd(e->builder, here);
@@ -237,6 +231,10 @@ val emit_dot_call(emit *e, val function, val row, val x, val x_stride) {
     val args[] = {row, x, x_stride};
     return LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(function), function, args,
                           LLVMCountParams(function), "");
+}
+
+bool emit_weights_are_streamed(const emit *e) {
+    return e->plan->weight_bytes > CACHED_BYTES;
 }
 
 val emit_row_bytes(emit *e, enum quant_type weight, val at) {

@@ -69,144 +69,191 @@ static val finish_part(const matmul *m, val slot, val token, val first, uint32_t
     return v;
 }
 
-static void epilogue(const matmul *m, val slot, val token, val first) {
+/* Rows [from, from + count) of the group, as vectors: no vector reaches over a head's end, where a
+   cache has another. */
+static void finish_rows(const matmul *m, val slot, val token, val first, uint32_t from, uint32_t count) {
     emit    *e = m->e;
-    uint32_t width = emit_sink_width(e, m->o);
-    bool     rotated = m->angles != NULL;
-    for (uint32_t i = 0; i < m->rows; i += width) {
-        uint32_t n = m->rows - i < width ? m->rows - i : width;
-        val v = finish_part(m, slot, token, first, i, n);
-        if (rotated)
-            emit_store(e, v, emit_at_const(e, group(m, 0, slot), 4 * i), 4);
+    uint32_t width = emit_sink_width(e, m->o), end = from + count;
+    val      part_of_group = group(m, 0, slot);
+    for (uint32_t i = from; i < end; i += width) {
+        uint32_t n = end - i < width ? end - i : width;
+        val      v = finish_part(m, slot, token, first, i, n);
+        if (m->angles)
+            emit_store(e, v, emit_at_const(e, part_of_group, 4 * i), 4);
         else
             emit_sink(e, &m->to, token, emit_add(e, first, emit_i64(e, i)), v);
     }
-    if (!rotated) return;
-    val head = group(m, 0, slot);
-    emit_rotate(e, &m->o->params, head, at_row(m, m->angles, m->angles_stride, token, emit_i64(e, 0)));
-    for (uint32_t i = 0; i < m->rows; i += width) {
-        uint32_t n = m->rows - i < width ? m->rows - i : width;
-        val v = emit_load(e, emit_vector(e->f32, n), emit_at_const(e, head, 4 * i), 4);
+    if (!m->angles) return;
+    emit_rotate(e, &m->o->params, emit_at_const(e, part_of_group, 4 * from),
+                at_row(m, m->angles, m->angles_stride, token, emit_i64(e, 0)));
+    for (uint32_t i = from; i < end; i += width) {
+        uint32_t n = end - i < width ? end - i : width;
+        val      v = emit_load(e, emit_vector(e->f32, n), emit_at_const(e, part_of_group, 4 * i), 4);
         emit_sink(e, &m->to, token, emit_add(e, first, emit_i64(e, i)), v);
     }
 }
 
-/* ---- dots */
+static void epilogue(const matmul *m, val slot, val token, val first) {
+    bool     by_heads = m->o->fused.rope || m->o->fused.cache;
+    uint32_t count = by_heads ? m->o->params.head_dim : m->rows;
+    for (uint32_t from = 0; from < m->rows; from += count) finish_rows(m, slot, token, first, from, count);
+}
+
+/* ---- a few tokens at a time: dots, or tiles */
 
 /* Rows at a call of a dot: short rows would spend much of their time on the last sum. */
 static uint32_t rows_a_call(const matmul *m, uint32_t n_tokens) {
     return n_tokens == 1 && m->k <= SHORT_ROW && m->rows % ROWS_A_CALL == 0 ? ROWS_A_CALL : 1;
 }
 
-/* The rows of a group times tokens token … token + n - 1, into the buffers' slots 0 … n - 1. */
-static void dots(const matmul *m, val token, val first, uint32_t n) {
+static val weight_rows(const matmul *m, uint32_t w, val first) {
+    emit *e = m->e;
+    val   at = emit_at(e, e->weights, m->weight[w]);
+    return emit_at(e, at, emit_mul_const(e, first, quant_row_bytes(m->weight_type[w], m->k)));
+}
+
+static val activations(const matmul *m, val token) {
+    emit *e = m->e;
+    val   from = emit_input_token(e, m->o, m->o->in[m->n_weights], token);
+    return emit_at(e, emit_at(e, e->arena, m->x), emit_mul(e, from, m->x_stride));
+}
+
+/* The rows of a group times tokens token … token + n - 1, into the buffers from `slot` on. A weight's
+   rows are one stream: two that alternate were measured to come from memory at half the speed. */
+static void dots(const matmul *m, val first, val token, val slot, uint32_t n) {
     emit    *e = m->e;
     uint32_t n_rows = rows_a_call(m, n);
-    val   from = emit_input_token(e, m->o, m->o->in[m->n_weights], token);
-    val   x = emit_at(e, emit_at(e, e->arena, m->x), emit_mul(e, from, m->x_stride));
-    loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, m->rows), n_rows);
+    val   x = activations(m, token);
     for (uint32_t w = 0; w < m->n_weights; w++) {
-        val dot = emit_dot_function(e, m->weight_type[w], m->k, n, n_rows);
-        val row = emit_mul_const(e, emit_add(e, first, l.i), quant_row_bytes(m->weight_type[w], m->k));
-        val sums = emit_dot_call(e, dot, emit_at(e, emit_at(e, e->weights, m->weight[w]), row), x,
-                                 m->x_stride);
-        val at = emit_at(e, m->buffer[w], emit_mul_const(e, l.i, 4));
+        val  dot = emit_dot_function(e, m->weight_type[w], m->k, n, n_rows);
+        val  rows = weight_rows(m, w, first), to = group(m, w, slot);
+        loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, m->rows), n_rows);
+        val  row = emit_at(e, rows, emit_mul_const(e, l.i, quant_row_bytes(m->weight_type[w], m->k)));
+        val  sums = emit_dot_call(e, dot, row, x, m->x_stride);
+        val  at = emit_at(e, to, emit_mul_const(e, l.i, 4));
         if (n == 1) emit_store(e, sums, at, 4);
         for (uint32_t t = 0; n > 1 && t < n; t++)
             emit_store(e, emit_pick(e, sums, NULL, t, 1, 1), emit_at_const(e, at, 4ull * t * m->rows), 4);
+        emit_loop_end(e, &l, NULL);
     }
-    emit_loop_end(e, &l, NULL);
-}
-
-static void one_token(const matmul *m, val token, val first) {
-    dots(m, token, first, 1);
-    epilogue(m, emit_i64(m->e, 0), token, first);
-}
-
-/* ---- tiles: a batch of TILE_LEAST or more */
-
-static uint32_t n_tiles(const matmul *m) {
-    return m->rows / emit_tile_rows(m->e);
 }
 
 static uint64_t tiles_bytes(const matmul *m) {
-    return m->n_weights * n_tiles(m) * emit_tile_bytes(m->e, m->k);
+    uint64_t bytes = 0;
+    for (uint32_t w = 0; w < m->n_weights; w++)
+        bytes += emit_tile_bytes(m->e, m->weight_type[w], m->k, m->rows);
+    return bytes;
 }
 
 static bool by_tiles(const matmul *m) {
-    for (uint32_t w = 0; w < m->n_weights; w++)
-        if (!emit_tile_fits(m->e, m->weight_type[w], m->rows)) return false;
+    for (uint32_t w = 0; w < m->n_weights; w++) {
+        if (!emit_tile_fits(m->e, m->weight_type[w], m->k, m->rows)) return false;
+        if (emit_tile_tokens(m->e, m->weight_type[w]) != emit_tile_tokens(m->e, m->weight_type[0]))
+            return false;
+    }
     return tiles_bytes(m) <= TILES_MOST;
 }
 
-static val tile_at(const matmul *m, uint32_t w, uint32_t i) {
-    return emit_at_const(m->e, m->tiles, (w * n_tiles(m) + i) * emit_tile_bytes(m->e, m->k));
+static uint32_t tile_rows(const matmul *m, uint32_t first) {
+    uint32_t whole = emit_tile_rows(m->e);
+    return m->rows - first < whole ? m->rows - first : whole;
+}
+
+/* The tile of weight w that begins at row `first` of the unit. */
+static val tile_at(const matmul *m, uint32_t w, uint32_t first) {
+    uint64_t at = emit_tile_bytes(m->e, m->weight_type[w], m->k, first);
+    if (w) at += emit_tile_bytes(m->e, m->weight_type[0], m->k, m->rows);
+    return emit_at_const(m->e, m->tiles, at);
 }
 
 static void unpack(const matmul *m, val first) {
     emit *e = m->e;
     for (uint32_t w = 0; w < m->n_weights; w++) {
         uint64_t row_bytes = quant_row_bytes(m->weight_type[w], m->k);
-        val      rows = emit_at(e, emit_at(e, e->weights, m->weight[w]), emit_mul_const(e, first, row_bytes));
-        for (uint32_t i = 0; i < n_tiles(m); i++)
-            emit_tile_unpack(e, m->k, emit_at_const(e, rows, i * emit_tile_rows(e) * row_bytes), tile_at(m, w, i));
+        val      rows = weight_rows(m, w, first);
+        for (uint32_t r = 0; r < m->rows; r += tile_rows(m, r))
+            emit_tile_unpack(e, m->weight_type[w], m->k, tile_rows(m, r), emit_at_const(e, rows, r * row_bytes),
+                             tile_at(m, w, r));
     }
 }
 
-/* Tokens [from, to), `n` at a time; `from` and `to` are a multiple of n apart. */
-static void tile_tokens(const matmul *m, val first, val from, val to, uint32_t n) {
-    emit  *e = m->e;
-    branch any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, from, to, ""));
-    loop   l = emit_loop_begin(e, from, to, n);
-    val    x = emit_at(e, emit_at(e, e->arena, m->x), emit_mul(e, l.i, m->x_stride));
+/* The same as `dots`, from tiles. */
+static void tiles(const matmul *m, val first, val token, val slot, uint32_t n) {
+    emit *e = m->e;
+    emit_tile_operands o = {.x = activations(m, token), .x_stride = m->x_stride};
+    (void)first;
+    o.out_stride = emit_i64(e, 4ull * m->rows);
     for (uint32_t w = 0; w < m->n_weights; w++)
-        for (uint32_t i = 0; i < n_tiles(m); i++)
-            emit_tile_multiply(e, m->k, n, tile_at(m, w, i), x, m->x_stride,
-                               emit_at_const(e, m->buffer[w], i * emit_tile_rows(e) * 4ull),
-                               emit_i64(e, 4ull * m->rows));
-    loop each = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, n), 1);
+        for (uint32_t r = 0; r < m->rows; r += tile_rows(m, r)) {
+            o.tile = tile_at(m, w, r);
+            o.out = emit_at_const(e, group(m, w, slot), 4ull * r);
+            emit_tile_multiply(e, m->weight_type[w], m->k, tile_rows(m, r), n, &o);
+        }
+}
+
+/* Asks for the part of the next unit's weights that tokens [token, token + n) of all tokens are, so
+   that it is there when this unit's are done. */
+static void ask_ahead(const matmul *m, val first, val token, uint32_t n) {
+    emit *e = m->e;
+    for (uint32_t w = 0; w < m->n_weights; w++) {
+        uint64_t bytes = m->rows * quant_row_bytes(m->weight_type[w], m->k);
+        val      next = emit_at_const(e, weight_rows(m, w, first), bytes);
+        val      end = emit_add(e, token, emit_i64(e, n));
+        val      from = LLVMBuildUDiv(e->builder, emit_mul_const(e, token, bytes), e->n_tokens, "");
+        val      to = LLVMBuildUDiv(e->builder, emit_mul_const(e, end, bytes), e->n_tokens, "");
+        loop     l = emit_loop_begin(e, from, to, EMIT_LINE_BYTES);
+        emit_prefetch(e, emit_at(e, next, l.i), EMIT_PREFETCH_L2);
+        emit_loop_end(e, &l, NULL);
+    }
+}
+
+/* ---- all tokens */
+
+typedef void multiplier(const matmul *m, val first, val token, val slot, uint32_t n);
+
+/* What is left when fewer than `few` tokens are: each number has a function of its own, or (tiles,
+   whose functions are long) its powers of two have. */
+static void rest(const matmul *m, multiplier *multiply, val first, val token, val n, uint32_t few) {
+    emit *e = m->e;
+    bool  powers = multiply == tiles;
+    for (uint32_t size = powers ? few / 2 : few - 1; size; size = powers ? size / 2 : size - 1) {
+        val    part = powers ? LLVMBuildAnd(e->builder, n, emit_i64(e, size), "") : n;
+        branch one = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntEQ, part, emit_i64(e, size), ""));
+        val    done = powers ? LLVMBuildAnd(e->builder, n, emit_i64(e, ~(2ull * size - 1)), "") : emit_i64(e, 0);
+        multiply(m, first, emit_add(e, token, done), done, size);
+        emit_if_end(e, &one);
+    }
+}
+
+/* All tokens, `few` (a power of two) at a time. */
+static void each_few(const matmul *m, multiplier *multiply, val first, uint32_t few) {
+    emit *e = m->e;
+    loop  l = emit_loop_begin(e, emit_i64(e, 0), e->n_tokens, few);
+    val   left = emit_sub(e, e->n_tokens, l.i), all = emit_i64(e, few);
+    val   whole = LLVMBuildICmp(e->builder, LLVMIntUGE, left, all, "");
+    val   n = LLVMBuildSelect(e->builder, whole, all, left, "");
+    branch many = emit_if(e, whole);
+    if (multiply == tiles && emit_weights_are_streamed(e)) ask_ahead(m, first, l.i, few);
+    multiply(m, first, l.i, emit_i64(e, 0), few);
+    emit_if_end(e, &many);
+    branch less = emit_if(e, LLVMBuildNot(e->builder, whole, ""));
+    rest(m, multiply, first, l.i, n, few);
+    emit_if_end(e, &less);
+    loop each = emit_loop_begin(e, emit_i64(e, 0), n, 1);
     epilogue(m, each.i, emit_add(e, l.i, each.i), first);
     emit_loop_end(e, &each, NULL);
     emit_loop_end(e, &l, NULL);
-    emit_if_end(e, &any);
 }
 
 static void all_by_tiles(const matmul *m, val first) {
-    emit *e = m->e;
-    val   done = emit_i64(e, 0);
     unpack(m, first);
-    for (uint32_t n = e->isa->tile_tokens; n; n /= 2) {
-        val whole = LLVMBuildAnd(e->builder, e->n_tokens, emit_i64(e, ~(uint64_t)(n - 1)), "");
-        tile_tokens(m, first, done, whole, n);
-        done = whole;
-    }
-}
-
-/* Tokens [0, n_tokens): a few at a time, then one by one. */
-static void all_by_rows(const matmul *m, val first) {
-    emit *e = m->e;
-    uint32_t few = e->isa->tokens;
-    val   whole = LLVMBuildAnd(e->builder, e->n_tokens, emit_i64(e, ~(uint64_t)(few - 1)), "");
-    val   zero = emit_i64(e, 0);
-    branch many = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntNE, whole, zero, ""));
-    loop  l = emit_loop_begin(e, zero, whole, few);
-    dots(m, l.i, first, few);
-    loop each = emit_loop_begin(e, zero, emit_i64(e, few), 1);
-    epilogue(m, each.i, emit_add(e, l.i, each.i), first);
-    emit_loop_end(e, &each, NULL);
-    emit_loop_end(e, &l, NULL);
-    emit_if_end(e, &many);
-    branch rest = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, whole, e->n_tokens, ""));
-    l = emit_loop_begin(e, whole, e->n_tokens, 1);
-    one_token(m, l.i, first);
-    emit_loop_end(e, &l, NULL);
-    emit_if_end(e, &rest);
+    each_few(m, tiles, first, emit_tile_tokens(m->e, m->weight_type[0]));
 }
 
 static void all_tokens(const matmul *m, val first) {
     emit *e = m->e;
     if (!m->tiles) {
-        all_by_rows(m, first);
+        each_few(m, dots, first, e->isa->tokens);
         return;
     }
     val    least = emit_i64(e, TILE_LEAST);
@@ -214,8 +261,14 @@ static void all_tokens(const matmul *m, val first) {
     all_by_tiles(m, first);
     emit_if_end(e, &many);
     branch few = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, e->n_tokens, least, ""));
-    all_by_rows(m, first);
+    each_few(m, dots, first, e->isa->tokens);
     emit_if_end(e, &few);
+}
+
+static void one_token(const matmul *m, val first) {
+    val zero = emit_i64(m->e, 0);
+    dots(m, first, zero, zero, 1);
+    epilogue(m, zero, zero, first);
 }
 
 /* ---- the kernel */
@@ -278,17 +331,17 @@ val emit_matmul(emit *e, const plan_call *c, bool prefill) {
     bool   fresh = emit_kernel_begin(e, name);
     matmul m = begin(e, c);
     if (fresh) {
-        uint32_t slots = e->isa->tokens > e->isa->tile_tokens ? e->isa->tokens : e->isa->tile_tokens;
-        for (uint32_t w = 0; w < m.n_weights; w++)
-            m.buffer[w] = emit_local(e, (uint64_t)(prefill ? slots : 1) * m.rows * 4);
-        if (prefill && by_tiles(&m))
-            m.tiles = emit_local(e, tiles_bytes(&m));
+        bool     tiled = prefill && by_tiles(&m);
+        uint32_t slots = prefill ? e->isa->tokens : 1;
+        if (tiled && emit_tile_tokens(e, m.weight_type[0]) > slots) slots = emit_tile_tokens(e, m.weight_type[0]);
+        for (uint32_t w = 0; w < m.n_weights; w++) m.buffer[w] = emit_local(e, 4ull * slots * m.rows);
+        if (tiled) m.tiles = emit_local(e, tiles_bytes(&m));
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);
         val  first = emit_mul_const(e, unit.i, m.rows);
         if (prefill)
             all_tokens(&m, first);
         else
-            one_token(&m, emit_i64(e, 0), first);
+            one_token(&m, first);
         emit_loop_end(e, &unit, NULL);
         emit_kernel_end(e);
     }

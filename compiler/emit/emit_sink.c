@@ -61,6 +61,10 @@ static void quantize_block(emit *e, val row, activation_layout layout, val at, v
     val q = emit_round_i32(e, emit_fmul(e, v, emit_splat(e, inverse, BLOCK)));
     q = emit_cast(e, LLVMTrunc, q, e->i8);
     emit_store(e, q, emit_at(e, row, at), BLOCK);
+    if (e->isa->tile_columns == 2) {
+        val wide = emit_at(e, emit_at_const(e, row, layout.tile), emit_mul_const(e, at, 2));
+        emit_store(e, emit_cast(e, LLVMSExt, q, e->i16), wide, BLOCK);
+    }
     if (e->isa->unsigned_weights) {
         val none = LLVMConstNull(emit_vector(e->i32, 8));
         val excess = e->isa->dot(e, LLVMConstNull(LLVMTypeOf(q)), q, none); /* 128 · Σ q */
@@ -91,7 +95,15 @@ static void store_quantized(emit *e, const sink *s, val token, val at, val v) {
     val rounded;
     switch (q->type) {
     case QUANT_F16: rounded = emit_half_to_f32(e, emit_f32_to_half(e, v)); break;
-    case QUANT_BF16: rounded = emit_bf16_to_f32(e, emit_f32_to_bf16(e, v)); break;
+    case QUANT_BF16: {
+        val bits = emit_f32_to_bf16(e, v);
+        rounded = emit_bf16_to_f32(e, bits);
+        if (e->isa->dot_bf16) {
+            uint64_t pairs = isa_activation_layout(e->isa, q->type, value_count(q)).tile;
+            emit_store(e, bits, emit_at(e, emit_at_const(e, row, pairs), emit_mul_const(e, at, 2)), 2);
+        }
+        break;
+    }
     default: bug("activations of type %u", q->type);
     }
     emit_store(e, rounded, emit_at(e, row, emit_mul_const(e, at, 4)), 4);

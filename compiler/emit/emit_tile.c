@@ -1,40 +1,190 @@
-/* Q8_0 weights times many tokens: a matrix product by tiles.
+/* Weights times many tokens: a matrix product by tiles.
  *
- * A tile is a few rows of the weight, all of their columns, in the form that the ISA's dot wants:
- * lanes are rows. For each block of 32 columns
+ * A tile is a few rows of the weight, all of their columns, in the form that the ISA's dot wants: a
+ * lane of 32 bits belongs to a row and holds as many neighbouring columns as the kind below says.
+ * For each block of columns
  *
- *     u8  quants[8][vectors][lanes][4]   q + 128; four neighbouring columns of a row are one lane
- *     f32 scales[vectors][lanes]
+ *     lanes  words[columns of a block / columns of a lane][vectors][lanes]
+ *     f32    scales[vectors][lanes]                                          Q8_0 only
  *
- * so that four columns of one token, broadcast, meet that many rows at once, and no sum across a
- * vector is left to do. A tile is unpacked once for all tokens of a batch; then a few tokens at a time
- * are multiplied with it, their sums in registers. Σ (q + 128) · x - 128 · Σ x is Σ q · x: the sums
- * begin with the latter (`totals` of isa.h). Both scales are applied once for each block. A token's
- * result does not depend on which tokens it is taken with.
+ * so that a few columns of one token, broadcast, meet that many rows at once, and no sum across a
+ * vector is left to do. A tile is unpacked once for all tokens of a batch; then a few tokens at a
+ * time are multiplied with it, their sums in registers. A token's result does not depend on which
+ * tokens it is taken with.
+ *
+ * Q8_0 is summed as integers within a block, and both scales are applied once. Where the dot takes
+ * unsigned weights, Σ (q + 128) · x - 128 · Σ x is Σ q · x: the sums begin with the latter (`totals`
+ * of isa.h).
  */
 #include "emit.h"
 
-#define BLOCK 32
-#define STEPS (BLOCK / 4) /* dots of a block */
+#define BLOCK 32 /* of Q8_0 */
 
-static uint32_t tile_rows(const emit *e) {
-    return e->isa->lanes * e->isa->tile_vectors;
+/* How a type is multiplied by tiles: by the first of these that the ISA has. */
+typedef struct tile_kind {
+    const char *name;
+    enum quant_type weight;
+    bool (*has)(const isa *target);
+    uint32_t (*columns)(const isa *target); /* in a lane */
+    uint32_t (*block)(const isa *target);   /* columns of a block */
+    uint32_t (*tokens)(const isa *target);  /* at a time */
+    uint32_t (*steps)(const isa *target);   /* words that stand straight-line: with more, LLVM would
+                                               load too far ahead and run out of registers */
+    bool     scaled;
+    /* The words of the `block` columns of a row that begin at `at`. */
+    val (*words)(emit *e, const struct tile_kind *kind, val at);
+    /* Where a token's words begin in its row of activations. */
+    uint64_t (*x)(const activation_layout *layout);
+    val (*dot)(emit *e, val weights, val x, val sum);
+} tile_kind;
+
+/* ---- kinds */
+
+static bool has_dot_rows(const isa *target) {
+    return target->dot_rows != NULL;
 }
 
-static uint64_t block_bytes(const emit *e) {
-    return (STEPS + 1) * 4ull * tile_rows(e);
+static bool has_dot_bf16(const isa *target) {
+    return target->dot_bf16 != NULL;
 }
 
-bool emit_tile_fits(const emit *e, enum quant_type weight, uint32_t rows) {
-    return weight == QUANT_Q8_0 && e->isa->dot_rows && rows % tile_rows(e) == 0;
+static bool has_any(const isa *target) {
+    return target->plain_tokens > 0;
+}
+
+static uint32_t columns_of_isa(const isa *target) {
+    return target->tile_columns;
+}
+
+static uint32_t columns_one(const isa *target) {
+    (void)target;
+    return 1;
+}
+
+static uint32_t columns_two(const isa *target) {
+    (void)target;
+    return 2;
+}
+
+static uint32_t block_q8_0(const isa *target) {
+    (void)target;
+    return BLOCK;
+}
+
+static uint32_t block_lanes(const isa *target) {
+    return target->lanes;
+}
+
+static uint32_t block_pairs(const isa *target) {
+    return 2 * target->lanes;
+}
+
+static uint32_t steps_quantized(const isa *target) {
+    return target->tile_steps;
+}
+
+static uint32_t steps_plain(const isa *target) {
+    (void)target;
+    return 2;
+}
+
+static uint32_t tokens_quantized(const isa *target) {
+    return target->tile_tokens;
+}
+
+static uint32_t tokens_plain(const isa *target) {
+    return target->plain_tokens;
+}
+
+/* Bytes, with 128 added where the dot takes them as unsigned, or widened to 16 bits. */
+static val words_q8_0(emit *e, const tile_kind *kind, val at) {
+    uint32_t columns = kind->columns(e->isa);
+    type     words = emit_vector(e->i32, BLOCK / columns);
+    val      quants_at = emit_at_const(e, at, 2);
+    if (columns == 2) {
+        val quants = emit_load(e, emit_vector(e->i8, BLOCK), quants_at, 2);
+        return LLVMBuildBitCast(e->builder, emit_cast(e, LLVMSExt, quants, e->i16), words, "");
+    }
+    val quants = emit_load(e, words, quants_at, 2);
+    if (!e->isa->unsigned_weights) return quants;
+    return LLVMBuildXor(e->builder, quants, emit_splat(e, emit_i32(e, 0x80808080), BLOCK / columns), "");
+}
+
+static val words_as_f32(emit *e, const tile_kind *kind, val at) {
+    return emit_load_f32(e, kind->weight, at, kind->block(e->isa));
+}
+
+static val words_as_stored(emit *e, const tile_kind *kind, val at) {
+    return emit_load(e, emit_vector(e->i32, kind->block(e->isa) / 2), at, quant_find(kind->weight)->block_bytes);
+}
+
+static uint64_t x_quants(const activation_layout *layout) {
+    return layout->tile;
+}
+
+static uint64_t x_first(const activation_layout *layout) {
+    (void)layout;
+    return 0;
+}
+
+static val dot_quants(emit *e, val weights, val x, val sum) {
+    return e->isa->dot_rows(e, weights, x, sum);
+}
+
+static val dot_f32(emit *e, val weights, val x, val sum) {
+    return emit_fma(e, weights, x, sum);
+}
+
+static val dot_bf16(emit *e, val weights, val x, val sum) {
+    return e->isa->dot_bf16(e, weights, x, sum);
+}
+
+static const tile_kind kinds[] = {
+    {"q8", QUANT_Q8_0, has_dot_rows, columns_of_isa, block_q8_0, tokens_quantized, steps_quantized, true, words_q8_0,
+     x_quants, dot_quants},
+    {"bf16", QUANT_BF16, has_dot_bf16, columns_two, block_pairs, tokens_plain, steps_plain, false, words_as_stored,
+     x_quants, dot_bf16},
+    {"f32", QUANT_BF16, has_any, columns_one, block_lanes, tokens_plain, steps_plain, false, words_as_f32, x_first,
+     dot_f32},
+    {"f32", QUANT_F16, has_any, columns_one, block_lanes, tokens_plain, steps_plain, false, words_as_f32, x_first,
+     dot_f32},
+    {"f32", QUANT_F32, has_any, columns_one, block_lanes, tokens_plain, steps_plain, false, words_as_f32, x_first,
+     dot_f32},
+};
+
+static const tile_kind *find_kind(const isa *target, enum quant_type weight) {
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+        if (kinds[i].weight == weight && kinds[i].has(target)) return &kinds[i];
+    return NULL;
+}
+
+/* ---- sizes */
+
+/* 32-bit lanes that a row takes for one block. */
+static uint32_t block_words(const emit *e, const tile_kind *kind) {
+    return kind->block(e->isa) / kind->columns(e->isa);
+}
+
+static uint64_t block_bytes(const emit *e, const tile_kind *kind, uint32_t rows) {
+    return (block_words(e, kind) + kind->scaled) * 4ull * rows;
+}
+
+bool emit_tile_fits(const emit *e, enum quant_type weight, uint64_t k, uint32_t rows) {
+    const tile_kind *kind = find_kind(e->isa, weight);
+    return kind && k % kind->block(e->isa) == 0 && rows % e->isa->lanes == 0;
 }
 
 uint32_t emit_tile_rows(const emit *e) {
-    return tile_rows(e);
+    return e->isa->lanes * e->isa->tile_vectors;
 }
 
-uint64_t emit_tile_bytes(const emit *e, uint64_t k) {
-    return k / BLOCK * block_bytes(e);
+uint32_t emit_tile_tokens(const emit *e, enum quant_type weight) {
+    return find_kind(e->isa, weight)->tokens(e->isa);
+}
+
+uint64_t emit_tile_bytes(const emit *e, enum quant_type weight, uint64_t k, uint32_t rows) {
+    const tile_kind *kind = find_kind(e->isa, weight);
+    return k / kind->block(e->isa) * block_bytes(e, kind, rows);
 }
 
 /* ---- unpacking */
@@ -44,9 +194,9 @@ static val half(emit *e, val v, uint32_t which) {
     return emit_pick(e, v, NULL, which * n, 1, n);
 }
 
-/* `lanes` rows of STEPS values become STEPS vectors of `lanes`: rows that differ in their number's
+/* `lanes` rows of `steps` words become `steps` vectors of `lanes`: rows that differ in their number's
    highest bit are interleaved first, then by the next lower one, so that lane r ends up as row r. */
-static void transpose(emit *e, val *rows) {
+static void transpose(emit *e, val *rows, uint32_t steps) {
     uint32_t n = e->isa->lanes;
     while (emit_length(rows[0]) < e->isa->lanes) {
         n /= 2;
@@ -62,39 +212,70 @@ static void transpose(emit *e, val *rows) {
                 next[(2 * g) * n + r] = emit_interleave(e, half(e, a, 0), half(e, b, 0));
                 next[(2 * g + 1) * n + r] = emit_interleave(e, half(e, a, 1), half(e, b, 1));
             }
-        for (uint32_t i = 0; i < STEPS; i++) rows[i] = next[i];
+        for (uint32_t i = 0; i < steps; i++) rows[i] = next[i];
     }
+}
+
+/* A tile being unpacked or multiplied. */
+typedef struct tile {
+    emit            *e;
+    const tile_kind *kind;
+    uint64_t         k;
+    uint32_t         n_vectors; /* of rows */
+    uint64_t         row_bytes; /* as stored */
+} tile;
+
+static tile tile_of(emit *e, enum quant_type weight, uint64_t k, uint32_t rows) {
+    return (tile){e, find_kind(e->isa, weight), k, rows / e->isa->lanes, quant_row_bytes(weight, k)};
+}
+
+static uint64_t word_at(const tile *t, uint32_t word, uint32_t vector) {
+    return 4ull * t->e->isa->lanes * (word * t->n_vectors + vector);
+}
+
+/* The scales of a vector of rows, each in its row's block: rows from `from` on. */
+static val load_scales(const tile *t, val from) {
+    emit *e = t->e;
+    val   scales = LLVMGetPoison(emit_vector(e->i16, e->isa->lanes));
+    for (uint32_t r = 0; r < e->isa->lanes; r++) {
+        val scale = emit_load(e, e->i16, emit_at_const(e, from, r * t->row_bytes), 2);
+        scales = LLVMBuildInsertElement(e->builder, scales, scale, emit_i32(e, r), "");
+    }
+    return emit_half_to_f32(e, scales);
 }
 
 /* One vector of rows of one block: `from` is the block of the first. */
-static void unpack_block(emit *e, val from, val to, uint32_t vector, uint64_t row_bytes) {
-    uint32_t lanes = e->isa->lanes, width = 4 * tile_rows(e);
-    type     step = emit_vector(e->i32, STEPS);
-    val      rows[EMIT_MAX_LANES], scales = LLVMGetPoison(emit_vector(e->i16, lanes));
-    for (uint32_t r = 0; r < lanes; r++) {
-        val block = emit_at_const(e, from, r * row_bytes);
-        val scale = emit_load(e, e->i16, block, 2);
-        scales = LLVMBuildInsertElement(e->builder, scales, scale, emit_i32(e, r), "");
-        val quants = emit_load(e, step, emit_at_const(e, block, 2), 2);
-        rows[r] = LLVMBuildXor(e->builder, quants, emit_splat(e, emit_i32(e, 0x80808080), STEPS), "");
+static void unpack_block(const tile *t, val from, val to, uint32_t vector) {
+    emit    *e = t->e;
+    uint32_t lanes = e->isa->lanes, words = block_words(e, t->kind);
+    uint32_t steps = words < lanes ? words : lanes;
+    val      whole[EMIT_MAX_LANES], rows[EMIT_MAX_LANES];
+    for (uint32_t r = 0; r < lanes; r++)
+        whole[r] = t->kind->words(e, t->kind, emit_at_const(e, from, r * t->row_bytes));
+    for (uint32_t first = 0; first < words; first += steps) {
+        for (uint32_t r = 0; r < lanes; r++)
+            rows[r] = words == steps ? whole[r] : emit_pick(e, whole[r], NULL, first, 1, steps);
+        transpose(e, rows, steps);
+        for (uint32_t j = 0; j < steps; j++)
+            emit_store(e, rows[j], emit_at_const(e, to, word_at(t, first + j, vector)), lanes * 4);
     }
-    transpose(e, rows);
-    for (uint32_t j = 0; j < STEPS; j++)
-        emit_store(e, rows[j], emit_at_const(e, to, j * width + vector * lanes * 4), lanes * 4);
-    emit_store(e, emit_half_to_f32(e, scales), emit_at_const(e, to, STEPS * width + vector * lanes * 4),
-               lanes * 4);
+    if (t->kind->scaled)
+        emit_store(e, load_scales(t, from), emit_at_const(e, to, word_at(t, words, vector)), lanes * 4);
 }
 
-static val unpack_function(emit *e, uint64_t k) {
-    const char *name = arena_printf(e->memory, "unpack_Q8_0_k%llu", (unsigned long long)k);
+static val unpack_function(const tile *t) {
+    emit       *e = t->e;
+    uint32_t    block = t->kind->block(e->isa), lanes = e->isa->lanes;
+    const char *name = arena_printf(e->memory, "unpack_%s_k%llu_r%u", quant_find(t->kind->weight)->name,
+                                    (unsigned long long)t->k, t->n_vectors * lanes);
     type        params[] = {e->ptr, e->ptr};
-    uint64_t    row_bytes = quant_row_bytes(QUANT_Q8_0, k);
     if (!emit_function_begin(e, name, e->none, params, 2)) return LLVMGetNamedFunction(e->module, name);
-    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, k / BLOCK), 1);
-    val  from = emit_at(e, LLVMGetParam(e->fn, 0), emit_mul_const(e, l.i, quant_row_bytes(QUANT_Q8_0, BLOCK)));
-    val  to = emit_at(e, LLVMGetParam(e->fn, 1), emit_mul_const(e, l.i, block_bytes(e)));
-    for (uint32_t v = 0; v < e->isa->tile_vectors; v++)
-        unpack_block(e, emit_at_const(e, from, v * e->isa->lanes * row_bytes), to, v, row_bytes);
+    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->k / block), 1);
+    val  from = emit_mul_const(e, l.i, quant_row_bytes(t->kind->weight, block));
+    val  to = emit_mul_const(e, l.i, block_bytes(e, t->kind, t->n_vectors * lanes));
+    for (uint32_t v = 0; v < t->n_vectors; v++)
+        unpack_block(t, emit_at_const(e, emit_at(e, LLVMGetParam(e->fn, 0), from), v * lanes * t->row_bytes),
+                     emit_at(e, LLVMGetParam(e->fn, 1), to), v);
     emit_loop_end(e, &l, NULL);
     LLVMBuildRetVoid(e->builder);
     return LLVMGetNamedFunction(e->module, name);
@@ -102,78 +283,117 @@ static val unpack_function(emit *e, uint64_t k) {
 
 /* ---- multiplying */
 
+#define MAX_SUMS (EMIT_MAX_TILE_TOKENS * EMIT_MAX_TILE_VECTORS)
+
+/* A tile and a few tokens. Sums and accumulators are [token][vector]. */
 typedef struct product {
-    emit             *e;
-    uint32_t          n_tokens, n_vectors;
+    const tile       *t;
+    uint32_t          n_tokens;
     activation_layout layout;
-    val               tile, x[EMIT_MAX_TILE_TOKENS];
-    val               block; /* number, i64 */
+    val               tile, x[EMIT_MAX_TILE_TOKENS]; /* addresses */
 } product;
 
-static val tile_vector(const product *p, uint32_t row, uint32_t v) {
-    emit    *e = p->e;
-    uint32_t lanes = e->isa->lanes;
-    val      at = emit_at(e, p->tile, emit_mul_const(e, p->block, block_bytes(e)));
-    return emit_load(e, emit_vector(row == STEPS ? e->f32 : e->i32, lanes),
-                     emit_at_const(e, at, (row * p->n_vectors + v) * 4ull * lanes), lanes * 4);
+/* `number`s in memory: a vector of rows at `at` of the tile, or one of token t in all lanes. */
+static val of_rows(const product *p, type number, val at, uint64_t offset) {
+    emit *e = p->t->e;
+    val   from = emit_at_const(e, emit_at(e, p->tile, at), offset);
+    return emit_load(e, emit_vector(number, e->isa->lanes), from, e->isa->lanes * 4);
 }
 
-/* A number of the block's, in all lanes. */
-static val broadcast(const product *p, uint32_t t, type number, uint64_t part, uint64_t stride,
-                     uint64_t offset) {
-    emit *e = p->e;
-    val   at = emit_at(e, emit_at_const(e, p->x[t], part + offset), emit_mul_const(e, p->block, stride));
-    return emit_splat(e, emit_load(e, number, at, 4), e->isa->lanes);
+static val of_token(const product *p, uint32_t t, type number, val at, uint64_t offset) {
+    emit *e = p->t->e;
+    val   from = emit_at(e, emit_at_const(e, p->x[t], offset), at);
+    return emit_splat(e, emit_load(e, number, from, 4), e->isa->lanes);
 }
 
-static void multiply_block(const product *p, val *acc) {
-    emit    *e = p->e;
-    uint32_t n = p->n_vectors;
-    val      sums[EMIT_MAX_TILE_TOKENS * EMIT_MAX_TILE_VECTORS];
-    for (uint32_t t = 0; t < p->n_tokens; t++)
-        for (uint32_t v = 0; v < n; v++) sums[t * n + v] = broadcast(p, t, e->i32, p->layout.totals, 4, 0);
-    for (uint32_t j = 0; j < STEPS; j++) {
+/* Adds the products of `steps` words, which begin at `tile_at` in the tile and at `x_at` in the
+   activations' words, to the sums. */
+static void multiply_steps(const product *p, val tile_at, val x_at, uint32_t steps, val *sums) {
+    emit            *e = p->t->e;
+    const tile_kind *kind = p->t->kind;
+    uint32_t         n = p->t->n_vectors;
+    type             lane = kind->columns(e->isa) == 1 ? e->f32 : e->i32;
+    for (uint32_t j = 0; j < steps; j++) {
         val w[EMIT_MAX_TILE_VECTORS];
-        for (uint32_t v = 0; v < n; v++) w[v] = tile_vector(p, j, v);
+        for (uint32_t v = 0; v < n; v++) w[v] = of_rows(p, lane, tile_at, word_at(p->t, j, v));
         for (uint32_t t = 0; t < p->n_tokens; t++) {
-            val x = broadcast(p, t, e->i32, 0, BLOCK, 4 * j);
-            for (uint32_t v = 0; v < n; v++)
-                sums[t * n + v] = e->isa->dot_rows(e, w[v], x, sums[t * n + v]);
+            val x = of_token(p, t, lane, x_at, kind->x(&p->layout) + 4 * j);
+            for (uint32_t v = 0; v < n; v++) sums[t * n + v] = kind->dot(e, w[v], x, sums[t * n + v]);
         }
     }
+}
+
+/* The same of `count` words, with a loop where they are more than a few steps. */
+static void multiply_words(const product *p, val tile_at, val x_at, uint64_t count, val *sums) {
+    emit    *e = p->t->e;
+    uint32_t n = p->n_tokens * p->t->n_vectors, steps = p->t->kind->steps(e->isa);
+    if (count <= steps) {
+        multiply_steps(p, tile_at, x_at, (uint32_t)count, sums);
+        return;
+    }
+    val  next[MAX_SUMS];
+    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, count), steps);
+    for (uint32_t i = 0; i < n; i++) next[i] = emit_loop_carry(e, &l, sums[i]);
+    multiply_steps(p, emit_add(e, tile_at, emit_mul_const(e, l.i, word_at(p->t, 1, 0))),
+                   emit_add(e, x_at, emit_mul_const(e, l.i, 4)), steps, next);
+    emit_loop_end(e, &l, next);
+    for (uint32_t i = 0; i < n; i++) sums[i] = next[i];
+}
+
+/* A block's sum is made in integers, from -128 · Σ x or zero on, and scaled. */
+static void multiply_scaled(const product *p, val block, val *acc) {
+    emit    *e = p->t->e;
+    uint32_t n = p->t->n_vectors, words = block_words(e, p->t->kind), rows = n * e->isa->lanes;
+    val      sums[MAX_SUMS], number = emit_mul_const(e, block, 4);
+    val      tile_at = emit_mul_const(e, block, block_bytes(e, p->t->kind, rows));
+    for (uint32_t t = 0; t < p->n_tokens; t++)
+        for (uint32_t v = 0; v < n; v++)
+            sums[t * n + v] = e->isa->unsigned_weights ? of_token(p, t, e->i32, number, p->layout.totals)
+                                                       : LLVMConstNull(emit_vector(e->i32, e->isa->lanes));
+    multiply_words(p, tile_at, emit_mul_const(e, block, 4ull * words), words, sums);
     for (uint32_t t = 0; t < p->n_tokens; t++) {
-        val x_scale = broadcast(p, t, e->f32, p->layout.scales, 4, 0);
+        val x_scale = of_token(p, t, e->f32, number, p->layout.scales);
         for (uint32_t v = 0; v < n; v++) {
-            val scale = emit_fmul(e, tile_vector(p, STEPS, v), x_scale);
+            val scale = emit_fmul(e, of_rows(p, e->f32, tile_at, word_at(p->t, words, v)), x_scale);
             val summed = emit_cast(e, LLVMSIToFP, sums[t * n + v], e->f32);
             acc[t * n + v] = emit_fma(e, summed, scale, acc[t * n + v]);
         }
     }
 }
 
+static void multiply_blocks(const product *p, val *acc) {
+    emit    *e = p->t->e;
+    uint32_t n = p->n_tokens * p->t->n_vectors;
+    val      next[MAX_SUMS];
+    loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, p->t->k / BLOCK), 1);
+    for (uint32_t i = 0; i < n; i++) next[i] = emit_loop_carry(e, &l, acc[i]);
+    multiply_scaled(p, l.i, next);
+    emit_loop_end(e, &l, next);
+    for (uint32_t i = 0; i < n; i++) acc[i] = next[i];
+}
+
 /* void (tile, x, stride of x, out, stride of out): out holds a row of f32 sums for each token. */
-static val product_function(emit *e, uint64_t k, uint32_t n_tokens) {
-    const char *name = arena_printf(e->memory, "tile_Q8_0_k%llu_x%u", (unsigned long long)k, n_tokens);
+static val product_function(const tile *t, uint32_t n_tokens) {
+    emit       *e = t->e;
+    uint32_t    rows = t->n_vectors * e->isa->lanes, n = n_tokens * t->n_vectors;
+    const char *name = arena_printf(e->memory, "tile_%s_%s_k%llu_r%u_x%u", quant_find(t->kind->weight)->name,
+                                    t->kind->name, (unsigned long long)t->k, rows, n_tokens);
     type        params[] = {e->ptr, e->ptr, e->i64, e->ptr, e->i64};
     if (!emit_function_begin(e, name, e->none, params, 5)) return LLVMGetNamedFunction(e->module, name);
-    product p = {.e = e, .n_tokens = n_tokens, .n_vectors = e->isa->tile_vectors};
-    p.layout = isa_activation_layout(e->isa, QUANT_Q8_0, k);
-    p.tile = LLVMGetParam(e->fn, 0);
+    product p = {.t = t, .n_tokens = n_tokens, .tile = LLVMGetParam(e->fn, 0)};
+    p.layout = isa_activation_layout(e->isa, quant_find(t->kind->weight)->activation, t->k);
     p.x[0] = LLVMGetParam(e->fn, 1);
-    for (uint32_t t = 1; t < n_tokens; t++) p.x[t] = emit_at(e, p.x[t - 1], LLVMGetParam(e->fn, 2));
-    val      acc[EMIT_MAX_TILE_TOKENS * EMIT_MAX_TILE_VECTORS];
-    uint32_t n = n_tokens * p.n_vectors;
-    loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, k / BLOCK), 1);
-    for (uint32_t i = 0; i < n; i++)
-        acc[i] = emit_loop_carry(e, &l, LLVMConstNull(emit_vector(e->f32, e->isa->lanes)));
-    p.block = l.i;
-    multiply_block(&p, acc);
-    emit_loop_end(e, &l, acc);
+    for (uint32_t i = 1; i < n_tokens; i++) p.x[i] = emit_at(e, p.x[i - 1], LLVMGetParam(e->fn, 2));
+    val acc[MAX_SUMS], zero = emit_i64(e, 0);
+    for (uint32_t i = 0; i < n; i++) acc[i] = LLVMConstNull(emit_vector(e->f32, e->isa->lanes));
+    if (t->kind->scaled)
+        multiply_blocks(&p, acc);
+    else
+        multiply_words(&p, zero, zero, t->k / t->kind->columns(e->isa), acc);
     val out = LLVMGetParam(e->fn, 3);
-    for (uint32_t t = 0; t < n_tokens; t++) {
-        for (uint32_t v = 0; v < p.n_vectors; v++)
-            emit_store(e, acc[t * p.n_vectors + v], emit_at_const(e, out, v * e->isa->lanes * 4ull), 4);
-        out = emit_at(e, out, LLVMGetParam(e->fn, 4));
+    for (uint32_t i = 0; i < n; i++) {
+        if (i && i % t->n_vectors == 0) out = emit_at(e, out, LLVMGetParam(e->fn, 4));
+        emit_store(e, acc[i], emit_at_const(e, out, i % t->n_vectors * e->isa->lanes * 4ull), 4);
     }
     LLVMBuildRetVoid(e->builder);
     return LLVMGetNamedFunction(e->module, name);
@@ -181,34 +401,30 @@ static val product_function(emit *e, uint64_t k, uint32_t n_tokens) {
 
 /* ---- calling them from a kernel */
 
-static val call(emit *e, val function, val *args, uint32_t n) {
-    return LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(function), function, args, n, "");
+static void call(emit *e, val function, val *args, uint32_t n) {
+    LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(function), function, args, n, "");
 }
 
-/* Makes a function in the middle of a kernel. */
-typedef val maker(emit *e, uint64_t k, uint32_t n_tokens);
-
-static val aside(emit *e, maker *make, uint64_t k, uint32_t n_tokens) {
+/* Makes a function in the middle of a kernel; n_tokens = 0: the one that unpacks. */
+static val aside(const tile *t, uint32_t n_tokens) {
+    emit             *e = t->e;
     val               outer = e->fn;
     LLVMBasicBlockRef here = LLVMGetInsertBlock(e->builder);
-    val               function = make(e, k, n_tokens);
+    val               function = n_tokens ? product_function(t, n_tokens) : unpack_function(t);
     e->fn = outer;
     LLVMPositionBuilderAtEnd(e->builder, here);
     return function;
 }
 
-static val make_unpack(emit *e, uint64_t k, uint32_t n_tokens) {
-    (void)n_tokens;
-    return unpack_function(e, k);
+void emit_tile_unpack(emit *e, enum quant_type weight, uint64_t k, uint32_t n_rows, val rows, val to) {
+    tile t = tile_of(e, weight, k, n_rows);
+    val  args[] = {rows, to};
+    call(e, aside(&t, 0), args, 2);
 }
 
-void emit_tile_unpack(emit *e, uint64_t k, val rows, val tile) {
-    val args[] = {rows, tile};
-    call(e, aside(e, make_unpack, k, 0), args, 2);
-}
-
-void emit_tile_multiply(emit *e, uint64_t k, uint32_t n_tokens, val tile, val x, val x_stride, val out,
-                        val out_stride) {
-    val args[] = {tile, x, x_stride, out, out_stride};
-    call(e, aside(e, product_function, k, n_tokens), args, 5);
+void emit_tile_multiply(emit *e, enum quant_type weight, uint64_t k, uint32_t n_rows, uint32_t n_tokens,
+                        const emit_tile_operands *o) {
+    tile t = tile_of(e, weight, k, n_rows);
+    val  args[] = {o->tile, o->x, o->x_stride, o->out, o->out_stride};
+    call(e, aside(&t, n_tokens), args, 5);
 }

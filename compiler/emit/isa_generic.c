@@ -12,6 +12,20 @@ static val generic_dot(emit *e, val weights, val activations, val sum) {
     return sum;
 }
 
+/* Even and odd i16 of both sides. */
+static val generic_dot_rows(emit *e, val weights, val activations, val sum) {
+    uint32_t n = emit_length(sum);
+    type     words = emit_vector(e->i16, 2 * n);
+    val      w = LLVMBuildBitCast(e->builder, weights, words, "");
+    val      x = LLVMBuildBitCast(e->builder, activations, words, "");
+    for (uint32_t i = 0; i < 2; i++) {
+        val a = emit_cast(e, LLVMSExt, emit_pick(e, w, NULL, i, 2, n), e->i32);
+        val b = emit_cast(e, LLVMSExt, emit_pick(e, x, NULL, i, 2, n), e->i32);
+        sum = emit_add(e, sum, emit_mul(e, a, b));
+    }
+    return sum;
+}
+
 const isa isa_generic = {
     .name = "generic",
     .lanes = 4,
@@ -19,4 +33,10 @@ const isa isa_generic = {
     .tokens = 2,
     .dot_length = 32,
     .dot = generic_dot,
+    .tile_vectors = 2,
+    .tile_tokens = 4,
+    .plain_tokens = 4,
+    .tile_columns = 2,
+    .tile_steps = 2,
+    .dot_rows = generic_dot_rows,
 };

@@ -23,6 +23,22 @@ static val vnni_dot_rows(emit *e, val weights, val activations, val sum) {
     return emit_intrinsic(e, name, NULL, args, 3);
 }
 
+static val vnni_dot_bf16(emit *e, val weights, val activations, val sum) {
+    uint32_t n = emit_length(sum);
+    type     pairs = emit_vector(LLVMBFloatTypeInContext(e->context), 2 * n);
+    val args[] = {sum, LLVMBuildBitCast(e->builder, weights, pairs, ""),
+                  LLVMBuildBitCast(e->builder, activations, pairs, "")};
+    return emit_intrinsic(e, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, args, 3);
+}
+
+/* Pairs of i16: their products are added in i32. */
+static val avx2_dot_rows(emit *e, val weights, val activations, val sum) {
+    type words = emit_vector(e->i16, 16);
+    val args[] = {LLVMBuildBitCast(e->builder, weights, words, ""),
+                  LLVMBuildBitCast(e->builder, activations, words, "")};
+    return emit_add(e, sum, emit_intrinsic(e, "llvm.x86.avx2.pmadd.wd", NULL, args, 2));
+}
+
 /* |w| · (x with w's sign): pairs of products are added in i16, which holds them as |x| <= 127 and
    |w| <= 128. */
 static val avx2_dot(emit *e, val weights, val activations, val sum) {
@@ -39,20 +55,26 @@ static val avx2_dot(emit *e, val weights, val activations, val sum) {
 /* All that a feature needs stands beside it: LLVM takes -avx to mean -avx2 and what follows. */
 #define AVX2 "sse3 ssse3 sse4.1 sse4.2 avx avx2 fma f16c"
 
+#define AVX512_VNNI AVX2 " avx512f avx512bw avx512vl avx512dq avx512vnni"
+
+/* Both rows with AVX-512 have this in common. */
+#define AVX512_ROW                                                                         \
+    .arch = "x86_64", .lanes = 16, .registers = 32, .tokens = 4, .native_f16 = true,       \
+    .unsigned_weights = true, .dot_length = 64, .dot = vnni_dot, .tile_vectors = 2,        \
+    .tile_tokens = 4, .plain_tokens = 8, .tile_columns = 4, .tile_steps = 8,               \
+    .dot_rows = vnni_dot_rows
+
+const isa isa_avx512_bf16 = {
+    .name = "avx512-bf16",
+    .features = AVX512_VNNI " avx512bf16",
+    AVX512_ROW,
+    .dot_bf16 = vnni_dot_bf16,
+};
+
 const isa isa_avx512_vnni = {
     .name = "avx512-vnni",
-    .arch = "x86_64",
-    .features = AVX2 " avx512f avx512bw avx512vl avx512dq avx512vnni",
-    .lanes = 16,
-    .registers = 32,
-    .tokens = 4,
-    .native_f16 = true,
-    .unsigned_weights = true,
-    .dot_length = 64,
-    .dot = vnni_dot,
-    .tile_vectors = 2,
-    .tile_tokens = 4,
-    .dot_rows = vnni_dot_rows,
+    .features = AVX512_VNNI,
+    AVX512_ROW,
 };
 
 const isa isa_avx_vnni = {
@@ -67,7 +89,10 @@ const isa isa_avx_vnni = {
     .dot_length = 32,
     .dot = vnni_dot,
     .tile_vectors = 2,
-    .tile_tokens = 2,
+    .tile_tokens = 4,
+    .plain_tokens = 4,
+    .tile_columns = 4,
+    .tile_steps = 2,
     .dot_rows = vnni_dot_rows,
 };
 
@@ -81,4 +106,10 @@ const isa isa_avx2 = {
     .native_f16 = true,
     .dot_length = 32,
     .dot = avx2_dot,
+    .tile_vectors = 2,
+    .tile_tokens = 4,
+    .plain_tokens = 4,
+    .tile_columns = 2,
+    .tile_steps = 2,
+    .dot_rows = avx2_dot_rows,
 };

@@ -16,6 +16,10 @@
 
 #define GGUFC_ABI 2
 
+/* In a batch of at most so many tokens each has the logits, to the bit, that it has when all are
+   evaluated one by one. Larger ones may be summed in another order. */
+#define GGUFC_BATCH_EXACT 7
+
 /* What a kernel sees. `weights` is where the GGUF file starts in memory; `arena` and `kv` are
    aligned to 64 bytes. Tokens stand at positions pos … pos + n_tokens - 1. */
 typedef struct ggufc_state {

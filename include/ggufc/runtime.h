@@ -51,6 +51,10 @@ typedef struct ggufc_session_options {
        same name beside the executable; else where it was at compile time. */
     const char *weights_path;
 
+    /* Not 0: the file is read into memory instead of being mapped. That takes as much memory again,
+       and time at the start; then, in huge pages, weights are read faster. */
+    uint32_t copy_weights;
+
     uint32_t n_threads; /* 0: as many as this process has processors */
     uint32_t n_ctx;     /* most positions, at most the model's; 0: the model's */
 
