@@ -1,5 +1,8 @@
 #include "character.h"
 
+#include <stdio.h>
+#include <string.h>
+
 static unsigned sequence_length(unsigned char lead) {
     if (lead < 0x80) return 1;
     if (lead >= 0xc2 && lead <= 0xdf) return 2;
@@ -62,4 +65,16 @@ unsigned character_columns(const character *c) {
     };
     if (in_ranges(none, ARRAY_LEN(none), c->code)) return 0;
     return in_ranges(two, ARRAY_LEN(two), c->code) ? 2 : 1;
+}
+
+unsigned character_show(char *to, const character *c) {
+    if (c->valid && !character_drives(c)) {
+        memcpy(to, c->bytes, c->size);
+        to[c->size] = 0;
+        return character_columns(c);
+    }
+    if (c->code == '\n') return (unsigned)snprintf(to, CHARACTER_SHOWN, "\\n");
+    for (unsigned i = 0; i < c->size; i++)
+        snprintf(to + 4 * i, 5, "\\x%02X", (unsigned char)c->bytes[i]);
+    return 4 * c->size;
 }

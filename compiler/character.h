@@ -21,6 +21,12 @@ bool character_take(const char **text, const char *end, character *c);
    what follows. Bytes that are no UTF-8 are not shown either. */
 bool character_drives(const character *c);
 
+enum { CHARACTER_SHOWN = 17 };
+
+/* The character as people are shown it: itself, or "\n", or "\xNN" for each of its bytes. `to` has
+   room for CHARACTER_SHOWN bytes. Returns the columns that it takes in a terminal. */
+unsigned character_show(char *to, const character *c);
+
 /* The columns that it takes in a terminal: roughly, what terminals agree on. */
 unsigned character_columns(const character *c);
 

@@ -12,6 +12,7 @@ static const struct {
     { "trace", command_trace },
     { "dump", command_dump },
     { "compare", command_compare },
+    { "bench", command_bench },
 };
 
 command_main *command_find(const char *name) {

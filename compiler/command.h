@@ -9,6 +9,7 @@ typedef int command_main(int argc, char **argv);
 command_main command_run, command_trace; /* command_run.c */
 command_main command_compare;            /* command_compare.c */
 command_main command_dump;               /* command_dump.c */
+command_main command_bench;              /* command_bench.c */
 
 /* NULL where no command is called so. */
 command_main *command_find(const char *name);

@@ -7,6 +7,7 @@
 #include "engine.h"
 #include "options.h"
 #include "output.h"
+#include "page.h"
 #include "recording.h"
 
 #include <errno.h>
@@ -156,8 +157,6 @@ static bool wants_colour(void) {
     return isatty(STDOUT_FILENO) && !(no && *no) && term && strcmp(term, "dumb") != 0;
 }
 
-/* The page under another name, empty: whether it can be written is known before anything is evaluated.
-   NULL where none is wanted; false after an error was reported. */
 static bool begin_page(const command *c, diag *d, const char **temporary) {
     enum engine_kernels kernels;
     const compare_options *o = &c->compare;
@@ -166,22 +165,11 @@ static bool begin_page(const command *c, diag *d, const char **temporary) {
     for (size_t i = 0, n = 2; i < ARRAY_LEN(others); i++)
         if (others[i]) inputs[n++] = others[i];
     *temporary = NULL;
-    if (!c->html) return true;
-    if (!output_check(d, c->html, inputs)) return false;
-    *temporary = output_temporary(c->memory, c->html);
-    return output_write(d, *temporary, "", 0);
+    return !c->html || page_begin(c->memory, d, c->html, inputs, temporary);
 }
 
-static bool write_page(const command *c, diag *d, const compare_report *r, const char *temporary) {
-    char  *text = NULL;
-    size_t size = 0;
-    FILE  *f = open_memstream(&text, &size);
-    if (!f) return diag_error(d, "out of memory");
-    report_html(r, f);
-    bool ok = !fclose(f) || diag_error(d, "out of memory");
-    ok = ok && output_write(d, temporary, text, size) && output_commit(d, temporary, c->html);
-    free(text);
-    return ok;
+static void put_page(const void *report, FILE *to) {
+    report_html(report, to);
 }
 
 static int compare(command *c, diag *d, const char *page) {
@@ -196,7 +184,7 @@ static int compare(command *c, diag *d, const char *page) {
         diag_error(d, "standard output: %s", strerror(errno));
         return EXIT_FAILED;
     }
-    if (page && !write_page(c, d, &r, page)) return EXIT_FAILED;
+    if (page && !page_write(d, page, c->html, put_page, &r)) return EXIT_FAILED;
     return outcome == COMPARE_SAME ? EXIT_SAME : outcome == COMPARE_DIFFERENT ? EXIT_DIFFERENT : EXIT_FAILED;
 }
 

@@ -45,6 +45,7 @@ uint32_t    compilation_choose_ctx(compilation *c);  /* positions in the cache; 
 const char *compilation_model_name(compilation *c);  /* general.name, or the file's */
 
 /* driver_output.c: whether the options' output can be one, and writing it, the last stage. */
+const char *compilation_packed_path(compilation *c); /* absolute: OUTPUT.weights; NULL: reported */
 bool compilation_check_output(compilation *c);
 bool compilation_write_output(compilation *c);
 

@@ -11,6 +11,7 @@
 #include "compilation.h"
 #include "driver.h"
 #include "emit.h"
+#include "packed.h"
 #include "pass.h"
 
 #include <llvm-c/Core.h>
@@ -148,7 +149,7 @@ static bool stage_resolve(compilation *c) {
 }
 
 static bool stage_fuse(compilation *c) {
-    pass_fuse(c->graph, c->options->trace);
+    if (!c->options->no_fuse) pass_fuse(c->graph, c->options->trace);
     pass_check(c->graph, STAGE_FUSED);
     return true;
 }
@@ -179,7 +180,10 @@ static bool stage_plan(compilation *c) {
                      c->options->features))
         return false;
     plan_options options = {.n_ctx = compilation_choose_ctx(c), .n_batch = c->options->batch,
-                            .trace = c->options->trace};
+                            .trace = c->options->trace, .pack = c->options->pack};
+    if (options.pack && !packed_supported(c->target.isa))
+        return diag_error(&c->messages, "--pack is for CPUs that multiply bytes by VNNI, which %s does not",
+                          c->target.name);
     if (options.n_batch > options.n_ctx) options.n_batch = options.n_ctx;
     c->plan = pass_plan(c->graph, c->target.isa, &options);
     return true;
@@ -213,6 +217,19 @@ const char *compilation_model_name(compilation *c) {
     return base_name(c->file->path);
 }
 
+/* The executable reads the packed file in place of the GGUF file, whose fingerprint is in its header. */
+static bool describe_packed(compilation *c, emit_facts *facts) {
+    packed_header header = packed_describe(c->file, c->plan, c->target.isa);
+    const char   *path = compilation_packed_path(c);
+    if (!path) return false;
+    facts->path = path;
+    facts->file_bytes = c->plan->packed_bytes;
+    facts->index_offset = 0;
+    facts->index_bytes = sizeof header;
+    facts->index_hash = ggufc_index_hash((const uint8_t *)&header, sizeof header);
+    return true;
+}
+
 static bool stage_emit(compilation *c) {
     if (!compilation_read_vocab(c)) return false;
     c->context = LLVMContextCreate();
@@ -226,8 +243,12 @@ static bool stage_emit(compilation *c) {
         .version = COMPILATION_VERSION,
         .path = absolute ? absolute : c->file->path,
         .vocab = c->has_vocab ? &c->vocab : NULL,
+        .file_bytes = c->file->size,
+        .index_offset = c->file->index_offset,
+        .index_bytes = c->file->index_bytes,
         .index_hash = ggufc_index_hash(c->file->data + c->file->index_offset, c->file->index_bytes),
     };
+    if (c->plan->packed_bytes && !describe_packed(c, &facts)) return false;
     emit_options options = {.unroll = c->options->unroll, .prefetch = isa_cpu_prefetch(c->target.cpu)};
     emit_model(c->memory, c->module, c->graph, c->plan, c->target.isa, &options, &facts);
     free(absolute);

@@ -3,9 +3,12 @@
 #include "driver.h"
 
 #include "output.h"
+#include "packed.h"
 
 #include <llvm-c/Core.h>
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The header beside a library: OUTPUT with .h for its ending. */
@@ -13,6 +16,20 @@ static const char *header_path(compilation *c) {
     const char *out = c->options->output, *dot = strrchr(base_name(out), '.');
     size_t      stem = dot ? (size_t)(dot - out) : strlen(out);
     return arena_printf(c->memory, "%.*s.h", (int)stem, out);
+}
+
+const char *compilation_packed_path(compilation *c) {
+    const char *out = c->options->output ? c->options->output : base_name(c->options->model);
+    const char *base = base_name(out);
+    const char *folder = base == out ? "." : arena_printf(c->memory, "%.*s", (int)(base - out), out);
+    char       *absolute = realpath(folder, NULL);
+    if (!absolute) {
+        diag_error(&c->messages, "%s: %s", folder, strerror(errno));
+        return NULL;
+    }
+    const char *path = arena_printf(c->memory, "%s/%s.weights", strcmp(absolute, "/") ? absolute : "", base);
+    free(absolute);
+    return path;
 }
 
 bool compilation_check_output(compilation *c) {
@@ -23,6 +40,10 @@ bool compilation_check_output(compilation *c) {
     if (o->arch) *next++ = o->arch;
     if (o->runtime) *next++ = o->runtime;
     if (!output_check(&c->messages, o->output, inputs)) return false;
+    if (o->pack) {
+        const char *weights = compilation_packed_path(c);
+        if (!weights || !output_check(&c->messages, weights, inputs)) return false;
+    }
     if (o->emit != GGUFC_EMIT_LIB) return true;
     if (!strcmp(header_path(c), o->output))
         return diag_error(&c->messages, "%s: is where the library's header goes; say -o FILE.a",
@@ -87,7 +108,17 @@ static bool write_header(compilation *c) {
     return false;
 }
 
-bool compilation_write_output(compilation *c) {
+static bool write_packed(compilation *c, const char *path) {
+    packed_header header = packed_describe(c->file, c->plan, c->target.isa);
+    const char   *temporary = output_temporary(c->memory, path);
+    if (packed_write(&c->messages, temporary, c->graph, c->plan, &header) &&
+        output_commit(&c->messages, temporary, path))
+        return true;
+    output_discard(temporary);
+    return false;
+}
+
+static bool write_result(compilation *c) {
     const char *temporary = output_temporary(c->memory, c->options->output);
     if (!write_output(c, temporary) || !output_commit(&c->messages, temporary, c->options->output)) {
         output_discard(temporary);
@@ -95,5 +126,13 @@ bool compilation_write_output(compilation *c) {
     }
     if (c->options->emit != GGUFC_EMIT_LIB || write_header(c)) return true;
     output_discard(c->options->output);
+    return false;
+}
+
+bool compilation_write_output(compilation *c) {
+    const char *packed = c->plan->packed_bytes ? compilation_packed_path(c) : NULL;
+    if (packed && !write_packed(c, packed)) return false;
+    if (write_result(c)) return true;
+    if (packed) output_discard(packed);
     return false;
 }

@@ -38,8 +38,11 @@ typedef struct value {
     op                *producer; /* VALUE_ACTIVATION, VALUE_CACHE */
 
     /* Set by pass_plan, in bytes: where it is (a weight: in the file; an activation: in the arena;
-       a cache: in the key-value memory) and from one token's part to the next. */
-    uint64_t offset, stride;
+       a cache: in the key-value memory) and from one token's part to the next. A packed weight is in
+       tiles for matrix products, at packed_offset, and as stored only where something else reads it. */
+    uint64_t offset, stride, packed_offset;
+    uint32_t packed_rows;    /* of a unit */
+    bool     packed, copied; /* the packed file has it in tiles, as stored */
 } value;
 
 enum op_kind {

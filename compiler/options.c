@@ -84,6 +84,13 @@ static bool read_unroll(void *target, const char *name, const char *text) {
     return o->unroll % 4 == 0 || option_wrong(name, text, "'full' or a multiple of 4");
 }
 
+static bool read_no_fuse(void *target, const char *name, const char *text) {
+    ggufc_compile_options *o = target;
+    (void)name, (void)text;
+    o->no_fuse = true;
+    return true;
+}
+
 static bool read_dump(void *target, const char *name, const char *text) {
     ggufc_compile_options *o = target;
     static const char *const words[] = {"graph", "plan", "llvm-ir", "asm", NULL};
@@ -114,6 +121,13 @@ static bool read_trace(void *target, const char *name, const char *text) {
     return true;
 }
 
+static bool read_pack(void *target, const char *name, const char *text) {
+    ggufc_compile_options *o = target;
+    (void)name, (void)text;
+    o->pack = true;
+    return true;
+}
+
 static bool read_verbose(void *target, const char *name, const char *text) {
     ggufc_compile_options *o = target;
     (void)name, (void)text;
@@ -127,6 +141,7 @@ static const option output_rows[] = {
     {"--target", NULL, "TRIPLE", read_target, "compile for this machine type (default: this one)"},
     {"--symbol", NULL, "NAME", read_symbol, "of the model, unless it is an exe (default ggufc_compiled)"},
     {"--runtime", NULL, "FILE", read_runtime, "the runtime library (default: beside this program)"},
+    {"--pack", NULL, NULL, read_pack, "lay the weights out for the CPU, in a file OUTPUT.weights beside the result"},
     {"--trace", NULL, NULL, read_trace, "keep every named activation: the executable then has --trace=FILE"},
     {"--dump", NULL, "WHAT[,WHAT]", read_dump, "print graph, plan, llvm-ir or asm to standard output"},
     {"--stop-after", NULL, "STAGE", read_stop, "gguf, arch, resolve, fuse, plan, emit, target or link"},
@@ -140,6 +155,7 @@ const option options_of_model[] = {
     {"--batch", NULL, "N", read_batch, "most tokens of a prompt at a time (default 256)"},
     {"--unroll", NULL, "full|N", read_unroll,
      "blocks of a row that stand straight-line: all (default), or N, a multiple of 4"},
+    {"--no-fuse", NULL, NULL, read_no_fuse, "leave every op a kernel of its own, to see what fusing brings"},
     {"--arch", NULL, "FILE", read_arch, "an architecture template instead of the built-in one"},
     {"--verbose", "-v", NULL, read_verbose, "say what each stage took"},
     {0},
@@ -157,7 +173,7 @@ static bool complete(const ggufc_compile_options *o) {
 
 static const char usage[] =
     "usage: ggufc MODEL.gguf -o FILE [options]\n"
-    "       ggufc run|trace|dump|compare … (--help tells of each)\n\n"
+    "       ggufc run|trace|dump|compare|bench … (--help tells of each)\n\n"
     "Compiles a GGUF model to native code, linked into an executable that maps the weights.\n";
 
 enum options_result options_parse(ggufc_compile_options *o, int argc, char **argv) {

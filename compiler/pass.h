@@ -29,7 +29,10 @@ void pass_resolve(graph *g);
 /* Requires STAGE_RESOLVED. Every rule only joins an op with the sole reader of its result; the
    arithmetic and its order stay the same. With `trace` the same ops are joined, but every named
    activation is stored all the same: what no op would make any more becomes fused.product, up or
-   sum, and no `out` is dropped. */
+   sum, and no `out` is dropped.
+
+   No rule is needed for right results: a resolved graph left as it is (--no-fuse) holds all that
+   STAGE_FUSED asks for. */
 void pass_fuse(graph *g, bool trace);
 
 #endif

@@ -3,6 +3,7 @@
 #include "plan.h"
 
 #include "pack.h"
+#include "packed.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -226,6 +227,7 @@ plan *pass_plan(graph *g, const isa *target, const plan_options *options) {
     if (options->trace) keep_for_trace(&pl);
     place_activations(&pl);
     place_weights_and_caches(&pl);
+    if (options->pack) packed_place(g, pl.p, target);
     return pl.p;
 }
 

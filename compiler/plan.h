@@ -25,6 +25,7 @@ typedef struct plan_options {
     uint32_t n_ctx;   /* positions in the key-value cache */
     uint32_t n_batch; /* most tokens in one call */
     bool     trace;   /* named activations are all there when a call is over */
+    bool     pack;    /* weights are in a file of their own, in tiles where they can be (packed.h) */
 } plan_options;
 
 /* Batches of at most that many tokens give each the very result that it has alone: look-ahead counts
@@ -57,6 +58,7 @@ typedef struct plan {
     uint32_t   n_batch;
     bool       trace; /* named activations have places that nothing else uses */
     uint64_t   arena_bytes, kv_bytes, weight_bytes;
+    uint64_t   packed_bytes; /* of the packed file; 0: weights are read from the GGUF file */
 } plan;
 
 /* Requires a fused graph; sets offset and stride of all of its values. The arena is packed by

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "cpu.h"
 #include "error.h"
@@ -302,6 +303,70 @@ ggufc_status session_evaluate_calls(ggufc_session *s, const int32_t *tokens, siz
         done += n;
     }
     s->state.tokens = NULL;
+    return GGUFC_OK;
+}
+
+/* ---- measuring */
+
+typedef struct session_timer {
+    const ggufc_session *session;
+    uint64_t *ends; /* of each call */
+} session_timer;
+
+static uint64_t session_clock_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void session_timed_job(void *arg, uint32_t thread, uint32_t n_threads) {
+    const session_timer *timer = arg;
+    const ggufc_session *s = timer->session;
+    eval_share share = {
+        .thread = thread, .n_threads = n_threads, .barrier = session_barrier, .team = s->team
+    };
+    for (uint64_t i = 0; i < s->list->count; i++) {
+        ggufc_calls one = { &s->list->calls[i], 1 };
+        eval_calls(&one, &s->state, &share);
+        if (!(one.calls->flags & GGUFC_CALL_BARRIER)) threads_barrier(s->team, thread);
+        if (thread == 0) timer->ends[i] = session_clock_ns();
+    }
+}
+
+/* A call ends when all threads have ended it, the last one when they have also left the job. */
+static void session_time_list(ggufc_session *s, const ggufc_calls *list, uint64_t *ns) {
+    session_timer timer = { s, ns };
+    uint64_t begin = session_clock_ns();
+    s->list = list;
+    threads_run(s->team, session_timed_job, &timer);
+    ns[list->count - 1] = session_clock_ns();
+    for (uint64_t i = list->count - 1; i > 0; i--) ns[i] -= ns[i - 1];
+    ns[0] -= begin;
+}
+
+ggufc_status session_time_calls(ggufc_session *s, const int32_t *tokens, uint32_t count,
+                                uint64_t *ns, ggufc_error *error) {
+    ggufc_status status = session_check_tokens(s, tokens, count, error);
+    if (status != GGUFC_OK) return status;
+    if (!count || count > s->model->n_batch)
+        return error_set(error, GGUFC_ERROR_OPTIONS, "%u tokens are no batch of at most %u", count,
+                         s->model->n_batch);
+    session_begin_batch(s, tokens, count);
+    const ggufc_calls *body = session_body(s);
+    session_time_list(s, body, ns);
+    session_time_list(s, &s->model->head, ns + body->count);
+    s->n_past += count;
+    s->has_batch = s->has_logits = true;
+    s->state.tokens = NULL;
+    return GGUFC_OK;
+}
+
+ggufc_status session_skip(ggufc_session *s, uint32_t n_past, ggufc_error *error) {
+    if (n_past > s->n_ctx)
+        return error_set(error, GGUFC_ERROR_CONTEXT, "position %u is beyond the context of %u", n_past,
+                         s->n_ctx);
+    s->n_past = n_past;
+    s->has_batch = s->has_logits = false;
     return GGUFC_OK;
 }
 

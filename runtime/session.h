@@ -24,6 +24,17 @@ typedef int session_after_call(void *context, const ggufc_call *call, uint32_t p
 ggufc_status session_evaluate_calls(ggufc_session *session, const int32_t *tokens, size_t count,
                                     session_after_call *after, void *context, ggufc_error *error);
 
+/* Evaluates `count` tokens, at most a batch, and the logits of the last, as ggufc_session_evaluate and
+   ggufc_session_logits would, and measures each call: ns[i] is how long call i took from the end of
+   the one before until all threads had done their part, for which they wait after each call. The calls
+   of the head follow those of the body. */
+ggufc_status session_time_calls(ggufc_session *session, const int32_t *tokens, uint32_t count,
+                                uint64_t *ns, ggufc_error *error);
+
+/* Goes to a position as if the tokens before it had been evaluated; what attention reads of those that
+   were not is zeros, or what was there. For measuring: it takes as long. */
+ggufc_status session_skip(ggufc_session *session, uint32_t n_past, ggufc_error *error);
+
 /* The limit that ggufc_session_open would set for this option: 0 stands for the model's. An error
    when the model was compiled for fewer. */
 ggufc_status session_resolve_ctx(const ggufc_model *model, uint32_t wanted, uint32_t *n_ctx,

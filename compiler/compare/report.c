@@ -7,20 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- text */
-
-unsigned report_show_char(char *to, const character *c) {
-    if (c->valid && !character_drives(c)) {
-        memcpy(to, c->bytes, c->size);
-        to[c->size] = 0;
-        return character_columns(c);
-    }
-    if (c->code == '\n') return (unsigned)snprintf(to, REPORT_ESCAPE, "\\n");
-    for (unsigned i = 0; i < c->size; i++)
-        snprintf(to + 4 * i, 5, "\\x%02X", (unsigned char)c->bytes[i]);
-    return 4 * c->size;
-}
-
 /* ---- numbers */
 
 static void drop_zeros(char *text) {

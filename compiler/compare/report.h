@@ -5,14 +5,6 @@
 #include "character.h"
 #include "compare.h"
 
-/* ---- text of unknown origin */
-
-enum { REPORT_ESCAPE = 17 };
-
-/* A character as people are shown it: itself, or "\n", or "\xNN" for each of its bytes. `to` has
-   room for REPORT_ESCAPE bytes. Returns the columns that it takes in a terminal. */
-unsigned report_show_char(char *to, const character *c);
-
 /* ---- numbers */
 
 enum { REPORT_NUMBER = 32 };
@@ -86,11 +78,7 @@ uint32_t report_costly(const compare_report *r, uint32_t *ops, uint32_t most);
 
 /* ---- the page */
 
-/* At most `most` characters of `text`, "…" where that is not all, so that it may stand in an
-   element or in an attribute. */
-void report_put_html(void *stream, const char *text, uint32_t most);
-
-/* An op in words, so that it may stand likewise: "Qcur-0 (matmul [256]): NMSE 1.23e-7, …". */
+/* An op in words, so that it may stand in an element or in an attribute: "Qcur-0 (matmul [256]): NMSE 1.23e-7, …". */
 void report_put_html_op(void *stream, const compare_op *o, bool cost);
 
 /* NMSE of the ops in order of execution, as an <svg> of the class "plot". */

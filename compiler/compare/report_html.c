@@ -1,7 +1,9 @@
 /* A comparison as a page: templates/report.html.in, in which each @SLOT@ is filled by a function.
  * The page asks for nothing else, neither file nor network. Whatever a model or a recording holds
- * reaches it through report_put_html only. */
+ * reaches it through page.h only. */
 #include "report.h"
+
+#include "page.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,28 +19,8 @@ enum {
 
 /* ---- pieces */
 
-static void put_char(FILE *to, const character *c) {
-    char shown[REPORT_ESCAPE];
-    switch (c->code) {
-    case '&': fputs("&amp;", to); return;
-    case '<': fputs("&lt;", to); return;
-    case '>': fputs("&gt;", to); return;
-    case '"': fputs("&quot;", to); return;
-    case '\'': fputs("&#39;", to); return;
-    default: break;
-    }
-    report_show_char(shown, c);
-    fputs(shown, to);
-}
-
-void report_put_html(void *stream, const char *text, uint32_t most) {
-    character c;
-    for (; most && character_take(&text, NULL, &c); most--) put_char(stream, &c);
-    if (*text) fputs("…", stream);
-}
-
 static void put(FILE *to, const char *text) {
-    report_put_html(to, text, UINT32_MAX);
+    page_put_text(to, text, UINT32_MAX);
 }
 
 static void put_number(FILE *to, double x, int digits) {
@@ -53,7 +35,7 @@ static void put_lines(FILE *to, const char *text) {
         if (c.code == '\n')
             fputc('\n', to);
         else
-            put_char(to, &c);
+            page_put_char(to, &c);
     }
 }
 
@@ -129,7 +111,7 @@ static void put_facts(const compare_report *r, FILE *to) {
     if (!r->tokens_differ) put_tokens(r, to);
     if (r->text && !r->tokens_differ) {
         fputs("<dt>text</dt><dd>“", to);
-        report_put_html(to, r->text, EXCERPT);
+        page_put_text(to, r->text, EXCERPT);
         fputs("”</dd>\n", to);
     }
     for (uint32_t i = 0; i < r->n_notes; i++) {
@@ -222,7 +204,7 @@ static void put_candidate(FILE *to, const char *side, int32_t id, double logit, 
     fputs("</td><td class=\"left\">", to);
     if (text) {
         fputs("“", to);
-        report_put_html(to, text, 24);
+        page_put_text(to, text, 24);
         fputs("”", to);
     }
     fputs("</td>", to);
@@ -373,29 +355,15 @@ static const struct {
     { "OPS", put_ops },
 };
 
-/* Fills the slot whose name is `size` bytes at `name`. */
-static void fill_slot(const compare_report *r, FILE *to, const char *name, size_t size) {
+static bool fill_slot(const void *subject, FILE *to, const char *name, size_t size) {
     for (size_t i = 0; i < ARRAY_LEN(slots); i++) {
         if (strlen(slots[i].name) != size || strncmp(slots[i].name, name, size)) continue;
-        slots[i].put(r, to);
-        return;
+        slots[i].put(subject, to);
+        return true;
     }
-    bug("report.html.in: @%.*s@", (int)size, name);
+    return false;
 }
 
-/* An @ that is no slot's, as in "@media", stands for itself. */
 void report_html(const compare_report *r, void *stream) {
-    for (const char *from = report_html_text; *from;) {
-        size_t n = strcspn(from, "@");
-        fwrite(from, 1, n, stream);
-        from += n;
-        if (!*from) break;
-        size_t size = strspn(from + 1, "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
-        if (size && from[size + 1] == '@') {
-            fill_slot(r, stream, from + 1, size);
-            from += size + 2;
-        } else {
-            fputc(*from++, stream);
-        }
-    }
+    page_fill(stream, report_html_text, fill_slot, r);
 }

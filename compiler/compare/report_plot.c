@@ -3,6 +3,8 @@
  * no number on the highest. Colours are the page's (templates/report.html.in). */
 #include "report.h"
 
+#include "page.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -204,7 +206,7 @@ static void put_first(const plot *p) {
             "<circle class=\"ring\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"/>"
             "<text class=\"name\" x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">", x, TOP - 20, BOTTOM, x, y,
             radius(p) + 4, right ? x + 8 : x - 8, TOP - 10, right ? "start" : "end");
-    report_put_html(p->to, o->name ? o->name : "-", 60);
+    page_put_text(p->to, o->name ? o->name : "-", 60);
     fputs("</text>\n", p->to);
 }
 

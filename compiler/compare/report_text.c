@@ -1,6 +1,6 @@
 /* A comparison for people at a terminal: heading, table, sentences, hypotheses, logits, outcome, in
  * the order that compare.h gives. Lines are at most 100 columns wide unless a name or a text is
- * long. Whatever a model or a recording holds, only report_show_char's output is printed of it. */
+ * long. Whatever a model or a recording holds, only character_show's output is printed of it. */
 #include "report.h"
 
 #include <stdio.h>
@@ -41,10 +41,10 @@ static void style_end(printer *p, enum style s) {
 
 /* The columns that the text up to `end`, or all of it where that is NULL, takes when it is shown. */
 static unsigned width_up_to(const char *text, const char *end) {
-    char        shown[REPORT_ESCAPE];
+    char        shown[CHARACTER_SHOWN];
     character   c;
     unsigned    n = 0;
-    while (character_take(&text, end, &c)) n += report_show_char(shown, &c);
+    while (character_take(&text, end, &c)) n += character_show(shown, &c);
     return n;
 }
 
@@ -53,10 +53,10 @@ static unsigned width_of(const char *text) {
 }
 
 static void put_up_to(printer *p, const char *text, const char *end) {
-    char        shown[REPORT_ESCAPE];
+    char        shown[CHARACTER_SHOWN];
     character   c;
     while (character_take(&text, end, &c)) {
-        p->column += report_show_char(shown, &c);
+        p->column += character_show(shown, &c);
         fputs(shown, p->to);
     }
 }
@@ -67,11 +67,11 @@ static void put(printer *p, const char *text) {
 
 /* Shows as much of `text` as fits into `most` columns, with "..." where that is not all. */
 static void put_excerpt(printer *p, const char *text, unsigned most) {
-    char        shown[REPORT_ESCAPE];
+    char        shown[CHARACTER_SHOWN];
     character   c;
     const char *end = text, *next = text;
     unsigned    n = 0;
-    while (character_take(&next, NULL, &c) && (n += report_show_char(shown, &c)) <= most) {
+    while (character_take(&next, NULL, &c) && (n += character_show(shown, &c)) <= most) {
         if (n + 3 <= most) end = next;
     }
     if (n <= most) {

@@ -11,6 +11,7 @@
  *     emit_rope.c       rotation           emit_matmul.c     matrix products
  *     emit_attention*.c attention (emit_attention.h)
  *     emit_elementwise.c  all other ops    emit_model.c      the module: tables, calls, vocabulary
+ *     emit_peak.c       what a machine can do at most
  */
 #ifndef GGUFC_EMIT_H
 #define GGUFC_EMIT_H
@@ -209,25 +210,33 @@ val emit_dequantize(emit *e, enum quant_type weight, val row, val at, uint32_t n
 #define EMIT_MAX_TILE_TOKENS  8
 #define EMIT_MAX_TILE_VECTORS 2
 
-/* Whether `rows` rows of k such weights can be multiplied by tiles. */
-bool emit_tile_fits(const emit *e, enum quant_type weight, uint64_t k, uint32_t rows);
+/* Rows of a weight in the form of tiles: unpacked in the frame, or so in memory (packed.h). */
+typedef struct emit_tiles {
+    enum quant_type weight;
+    uint64_t        k;
+    uint32_t        rows;
+    bool            packed;
+} emit_tiles;
 
-/* How many rows a whole tile has (a unit's last one may have a vector less), how many bytes `rows`
-   rows of k values take in tiles, and how many tokens are multiplied at a time. */
+/* Whether there can be tiles of such rows. */
+bool emit_tile_fits(const emit *e, const emit_tiles *t);
+
+/* How many rows a whole tile has (the last of a unit may have a vector less), how many bytes `rows` of
+   such rows take, and how many tokens are multiplied at a time. */
 uint32_t emit_tile_rows(const emit *e);
-uint64_t emit_tile_bytes(const emit *e, enum quant_type weight, uint64_t k, uint32_t rows);
+uint64_t emit_tile_bytes(const emit *e, const emit_tiles *t, uint32_t rows);
 uint32_t emit_tile_tokens(const emit *e, enum quant_type weight);
 
-/* Unpacks the n_rows rows that begin at `rows` to the tile at `to`, which is aligned to 64. */
-void emit_tile_unpack(emit *e, enum quant_type weight, uint64_t k, uint32_t n_rows, val rows, val to);
+/* Unpacks the t->rows rows, one tile, that begin at `rows` to `to`, which is aligned to 64. */
+void emit_tile_unpack(emit *e, const emit_tiles *t, val rows, val to);
 
-/* Writes the products of a tile and n_tokens activations: for each token a row of f32 to `out`. */
+/* Writes the products of t->rows rows, one tile, and n_tokens activations: for each token a row of f32
+   to `out`. */
 typedef struct emit_tile_operands {
     val tile, x, x_stride, out, out_stride;
 } emit_tile_operands;
 
-void emit_tile_multiply(emit *e, enum quant_type weight, uint64_t k, uint32_t n_rows, uint32_t n_tokens,
-                        const emit_tile_operands *o);
+void emit_tile_multiply(emit *e, const emit_tiles *t, uint32_t n_tokens, const emit_tile_operands *o);
 
 /* ---- emit_sink.c */
 
@@ -259,11 +268,31 @@ struct vocab_tables;
 typedef struct emit_facts {
     const char *symbol, *name, *target, *version, *path;
     const struct vocab_tables *vocab; /* NULL: none */
-    uint64_t index_hash;
+    uint64_t file_bytes, index_offset, index_bytes, index_hash; /* of the file of weights, at `path` */
 } emit_facts;
 
 /* Fills an empty module, whose triple and data layout are set, from a planned graph. */
 void emit_model(arena *a, LLVMModuleRef module, const graph *g, const plan *p, const isa *target,
                 const emit_options *options, const emit_facts *facts);
+
+/* Sets the context, types and builder of e->module's; whoever calls it disposes of the builder. */
+void emit_begin(emit *e);
+
+/* ---- emit_peak.c */
+
+#define EMIT_PEAK_SYMBOL "ggufc_peak"
+#define EMIT_PEAK_BYTES  4096 /* of the memory that products are given, aligned to 64 */
+#define EMIT_PEAK_STEP   512  /* a read takes a multiple of it, not none, aligned to 64 */
+
+/* The constant that an emitted module of this kind has by that name. */
+typedef struct emit_peak_table {
+    uint32_t (*read)(const void *memory, uint64_t bytes); /* every byte, once */
+    void (*dot)(void *memory, uint64_t rounds); /* 8-bit products, by the ISA's dot_rows, else its dot */
+    void (*fma)(void *memory, uint64_t rounds); /* f32 products */
+    uint64_t dots, fmas; /* how many products a round adds to sums */
+} emit_peak_table;
+
+/* Fills an empty module, whose triple and data layout are set. */
+void emit_peak(arena *a, LLVMModuleRef module, const isa *target);
 
 #endif

@@ -7,9 +7,14 @@
  */
 #include "emit.h"
 
+#include "ggufc/model.h"
+#include "packed.h"
+
 #define SHORT_ROW   1024
 #define ROWS_A_CALL 4
 #define TILE_LEAST  8 /* tokens for which unpacking pays */
+_Static_assert(TILE_LEAST > GGUFC_BATCH_EXACT, "drafts are verified by the sums of single tokens");
+
 #define TILES_MOST  (2u << 20) /* bytes in the frame: a quarter of a thread's usual stack */
 
 typedef struct matmul {
@@ -21,7 +26,8 @@ typedef struct matmul {
     val         weight[2], x, x_stride, bias, residual, residual_stride, angles, angles_stride;
     val         product, up, sum; /* operands, NULL where no trace is kept */
     val         product_stride, up_stride, sum_stride;
-    val         tiles; /* of each weight's rows; NULL: row by row */
+    bool        packed; /* the weights are tiles in memory */
+    val         tiles; /* of each weight's rows, in the frame; NULL: row by row */
     val         buffer[2]; /* isa.tokens × rows f32, of each weight */
     uint32_t    n_weights;
     uint64_t    k;
@@ -138,42 +144,51 @@ static void dots(const matmul *m, val first, val token, val slot, uint32_t n) {
     }
 }
 
-static uint64_t tiles_bytes(const matmul *m) {
+/* Weight w's rows of a unit as tiles. */
+static emit_tiles tiles_of(const matmul *m, uint32_t w) {
+    return (emit_tiles){m->weight_type[w], m->k, m->rows, m->packed};
+}
+
+/* What the tiles of the unit's weights before w take. */
+static uint64_t tiles_bytes(const matmul *m, uint32_t w) {
     uint64_t bytes = 0;
-    for (uint32_t w = 0; w < m->n_weights; w++)
-        bytes += emit_tile_bytes(m->e, m->weight_type[w], m->k, m->rows);
+    while (w--) {
+        emit_tiles t = tiles_of(m, w);
+        bytes += emit_tile_bytes(m->e, &t, m->rows);
+    }
     return bytes;
 }
 
 static bool by_tiles(const matmul *m) {
     for (uint32_t w = 0; w < m->n_weights; w++) {
-        if (!emit_tile_fits(m->e, m->weight_type[w], m->k, m->rows)) return false;
+        emit_tiles t = tiles_of(m, w);
+        if (!emit_tile_fits(m->e, &t)) return false;
         if (emit_tile_tokens(m->e, m->weight_type[w]) != emit_tile_tokens(m->e, m->weight_type[0]))
             return false;
     }
-    return tiles_bytes(m) <= TILES_MOST;
+    return m->packed || tiles_bytes(m, m->n_weights) <= TILES_MOST;
 }
 
-static uint32_t tile_rows(const matmul *m, uint32_t first) {
-    uint32_t whole = emit_tile_rows(m->e);
-    return m->rows - first < whole ? m->rows - first : whole;
-}
-
-/* The tile of weight w that begins at row `first` of the unit. */
-static val tile_at(const matmul *m, uint32_t w, uint32_t first) {
-    uint64_t at = emit_tile_bytes(m->e, m->weight_type[w], m->k, first);
-    if (w) at += emit_tile_bytes(m->e, m->weight_type[0], m->k, m->rows);
-    return emit_at_const(m->e, m->tiles, at);
+/* The tile of weight w that begins at row `r` of the unit that begins at row `first`; *at is where. */
+static emit_tiles one_tile(const matmul *m, uint32_t w, val first, uint32_t r, val *at) {
+    emit      *e = m->e;
+    emit_tiles t = tiles_of(m, w);
+    uint64_t   before = emit_tile_bytes(e, &t, r);
+    *at = m->packed ? emit_at_const(e, weight_rows(m, w, first), before)
+                    : emit_at_const(e, m->tiles, tiles_bytes(m, w) + before);
+    uint32_t whole = emit_tile_rows(e);
+    t.rows = m->rows - r < whole ? m->rows - r : whole;
+    return t;
 }
 
 static void unpack(const matmul *m, val first) {
     emit *e = m->e;
     for (uint32_t w = 0; w < m->n_weights; w++) {
-        uint64_t row_bytes = quant_row_bytes(m->weight_type[w], m->k);
-        val      rows = weight_rows(m, w, first);
-        for (uint32_t r = 0; r < m->rows; r += tile_rows(m, r))
-            emit_tile_unpack(e, m->weight_type[w], m->k, tile_rows(m, r), emit_at_const(e, rows, r * row_bytes),
-                             tile_at(m, w, r));
+        val rows = weight_rows(m, w, first), to;
+        for (uint32_t r = 0; r < m->rows; r += emit_tile_rows(e)) {
+            emit_tiles t = one_tile(m, w, first, r, &to);
+            emit_tile_unpack(e, &t, emit_at_const(e, rows, r * quant_row_bytes(t.weight, t.k)), to);
+        }
     }
 }
 
@@ -181,13 +196,12 @@ static void unpack(const matmul *m, val first) {
 static void tiles(const matmul *m, val first, val token, val slot, uint32_t n) {
     emit *e = m->e;
     emit_tile_operands o = {.x = activations(m, token), .x_stride = m->x_stride};
-    (void)first;
     o.out_stride = emit_i64(e, 4ull * m->rows);
     for (uint32_t w = 0; w < m->n_weights; w++)
-        for (uint32_t r = 0; r < m->rows; r += tile_rows(m, r)) {
-            o.tile = tile_at(m, w, r);
+        for (uint32_t r = 0; r < m->rows; r += emit_tile_rows(e)) {
+            emit_tiles t = one_tile(m, w, first, r, &o.tile);
             o.out = emit_at_const(e, group(m, w, slot), 4ull * r);
-            emit_tile_multiply(e, m->weight_type[w], m->k, tile_rows(m, r), n, &o);
+            emit_tile_multiply(e, &t, n, &o);
         }
 }
 
@@ -246,12 +260,16 @@ static void each_few(const matmul *m, multiplier *multiply, val first, uint32_t 
 }
 
 static void all_by_tiles(const matmul *m, val first) {
-    unpack(m, first);
+    if (!m->packed) unpack(m, first);
     each_few(m, tiles, first, emit_tile_tokens(m->e, m->weight_type[0]));
 }
 
 static void all_tokens(const matmul *m, val first) {
     emit *e = m->e;
+    if (m->packed) {
+        all_by_tiles(m, first);
+        return;
+    }
     if (!m->tiles) {
         each_few(m, dots, first, e->isa->tokens);
         return;
@@ -267,7 +285,7 @@ static void all_tokens(const matmul *m, val first) {
 
 static void one_token(const matmul *m, val first) {
     val zero = emit_i64(m->e, 0);
-    dots(m, first, zero, zero, 1);
+    (m->packed ? tiles : dots)(m, first, zero, zero, 1);
     epilogue(m, zero, zero, first);
 }
 
@@ -278,6 +296,7 @@ static const char *kernel_name(emit *e, const op *o, uint32_t rows, bool prefill
     const char *name = arena_printf(
         e->memory, "%s_%s_%s_k%llu_r%u", prefill ? "prefill" : "decode", op_infos[o->kind].name,
         quant_find(o->in[0]->type)->name, (unsigned long long)o->in[0]->ne[0], rows);
+    if (packed_for(o, rows)) name = arena_printf(e->memory, "%s_packed", name);
     if (emit_reads_body(o, o->in[n_weights])) name = arena_printf(e->memory, "%s_one", name);
     if (n_weights == 2) name = arena_printf(e->memory, "%s_%s", name, quant_find(o->in[1]->type)->name);
     if (o->fused.bias)
@@ -304,9 +323,10 @@ static matmul begin(emit *e, const plan_call *c) {
     const op *o = c->op;
     matmul    m = {.e = e, .o = o, .rows = c->rows, .k = o->in[0]->ne[0]};
     m.n_weights = o->kind == OP_GLU_MATMUL ? 2 : 1;
+    m.packed = packed_for(o, c->rows);
     for (uint32_t w = 0; w < m.n_weights; w++) {
         m.weight_type[w] = (enum quant_type)o->in[w]->type;
-        m.weight[w] = emit_operand(e, o->in[w]->offset);
+        m.weight[w] = emit_operand(e, m.packed ? o->in[w]->packed_offset : o->in[w]->offset);
     }
     m.x = emit_operand(e, o->in[m.n_weights]->offset);
     m.x_stride = emit_operand(e, o->in[m.n_weights]->stride);
@@ -335,7 +355,7 @@ val emit_matmul(emit *e, const plan_call *c, bool prefill) {
         uint32_t slots = prefill ? e->isa->tokens : 1;
         if (tiled && emit_tile_tokens(e, m.weight_type[0]) > slots) slots = emit_tile_tokens(e, m.weight_type[0]);
         for (uint32_t w = 0; w < m.n_weights; w++) m.buffer[w] = emit_local(e, 4ull * slots * m.rows);
-        if (tiled) m.tiles = emit_local(e, tiles_bytes(&m));
+        if (tiled && !m.packed) m.tiles = emit_local(e, tiles_bytes(&m, m.n_weights));
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);
         val  first = emit_mul_const(e, unit.i, m.rows);
         if (prefill)

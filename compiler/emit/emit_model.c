@@ -164,9 +164,9 @@ static void put_model(record *r, const graph *g, const emit_facts *facts) {
     put_u64(r, p->kv_bytes);
     put_u64(r, p->weight_bytes);
     put_u64(r, g->output->offset);
-    put_u64(r, g->file->size);
-    put_u64(r, g->file->index_offset);
-    put_u64(r, g->file->index_bytes);
+    put_u64(r, facts->file_bytes);
+    put_u64(r, facts->index_offset);
+    put_u64(r, facts->index_bytes);
     put_u64(r, facts->index_hash);
     put_calls(r, "decode_calls", p->body, p->n_body, false);
     put_calls(r, "prefill_calls", p->body, p->n_body, true);
@@ -176,8 +176,8 @@ static void put_model(record *r, const graph *g, const emit_facts *facts) {
     put_activations(r, g);
 }
 
-static void emit_begin(emit *e) {
-    LLVMContextRef c = e->context;
+void emit_begin(emit *e) {
+    LLVMContextRef c = e->context = LLVMGetModuleContext(e->module);
     e->builder = LLVMCreateBuilderInContext(c);
     e->i1 = LLVMInt1TypeInContext(c);
     e->i8 = LLVMInt8TypeInContext(c);
@@ -195,7 +195,6 @@ void emit_model(arena *a, LLVMModuleRef module, const graph *g, const plan *p, c
                 const emit_options *options, const emit_facts *facts) {
     emit e = {
         .memory = a,
-        .context = LLVMGetModuleContext(module),
         .module = module,
         .isa = target,
         .plan = p,

@@ -5,7 +5,7 @@
  * For each block of columns
  *
  *     lanes  words[columns of a block / columns of a lane][vectors][lanes]
- *     f32    scales[vectors][lanes]                                          Q8_0 only
+ *     f32    scales[vectors][lanes]         Q8_0 only; f16 where the weights are packed (packed.h)
  *
  * so that a few columns of one token, broadcast, meet that many rows at once, and no sum across a
  * vector is left to do. A tile is unpacked once for all tokens of a batch; then a few tokens at a
@@ -165,13 +165,14 @@ static uint32_t block_words(const emit *e, const tile_kind *kind) {
     return kind->block(e->isa) / kind->columns(e->isa);
 }
 
-static uint64_t block_bytes(const emit *e, const tile_kind *kind, uint32_t rows) {
-    return (block_words(e, kind) + kind->scaled) * 4ull * rows;
+static uint64_t block_bytes(const emit *e, const tile_kind *kind, const emit_tiles *t, uint32_t rows) {
+    uint32_t scale = !kind->scaled ? 0 : t->packed ? 2 : 4;
+    return (block_words(e, kind) * 4ull + scale) * rows;
 }
 
-bool emit_tile_fits(const emit *e, enum quant_type weight, uint64_t k, uint32_t rows) {
-    const tile_kind *kind = find_kind(e->isa, weight);
-    return kind && k % kind->block(e->isa) == 0 && rows % e->isa->lanes == 0;
+bool emit_tile_fits(const emit *e, const emit_tiles *t) {
+    const tile_kind *kind = find_kind(e->isa, t->weight);
+    return kind && t->k % kind->block(e->isa) == 0 && t->rows % e->isa->lanes == 0;
 }
 
 uint32_t emit_tile_rows(const emit *e) {
@@ -182,9 +183,9 @@ uint32_t emit_tile_tokens(const emit *e, enum quant_type weight) {
     return find_kind(e->isa, weight)->tokens(e->isa);
 }
 
-uint64_t emit_tile_bytes(const emit *e, enum quant_type weight, uint64_t k, uint32_t rows) {
-    const tile_kind *kind = find_kind(e->isa, weight);
-    return k / kind->block(e->isa) * block_bytes(e, kind, rows);
+uint64_t emit_tile_bytes(const emit *e, const emit_tiles *t, uint32_t rows) {
+    const tile_kind *kind = find_kind(e->isa, t->weight);
+    return t->k / kind->block(e->isa) * block_bytes(e, kind, t, rows);
 }
 
 /* ---- unpacking */
@@ -218,15 +219,16 @@ static void transpose(emit *e, val *rows, uint32_t steps) {
 
 /* A tile being unpacked or multiplied. */
 typedef struct tile {
-    emit            *e;
-    const tile_kind *kind;
-    uint64_t         k;
-    uint32_t         n_vectors; /* of rows */
-    uint64_t         row_bytes; /* as stored */
+    emit             *e;
+    const tile_kind  *kind;
+    const emit_tiles *of;
+    uint32_t          n_vectors; /* of rows */
+    uint64_t          row_bytes; /* as stored */
 } tile;
 
-static tile tile_of(emit *e, enum quant_type weight, uint64_t k, uint32_t rows) {
-    return (tile){e, find_kind(e->isa, weight), k, rows / e->isa->lanes, quant_row_bytes(weight, k)};
+static tile tile_of(emit *e, const emit_tiles *of) {
+    return (tile){e, find_kind(e->isa, of->weight), of, of->rows / e->isa->lanes,
+                  quant_row_bytes(of->weight, of->k)};
 }
 
 static uint64_t word_at(const tile *t, uint32_t word, uint32_t vector) {
@@ -266,13 +268,13 @@ static void unpack_block(const tile *t, val from, val to, uint32_t vector) {
 static val unpack_function(const tile *t) {
     emit       *e = t->e;
     uint32_t    block = t->kind->block(e->isa), lanes = e->isa->lanes;
-    const char *name = arena_printf(e->memory, "unpack_%s_k%llu_r%u", quant_find(t->kind->weight)->name,
-                                    (unsigned long long)t->k, t->n_vectors * lanes);
+    const char *name = arena_printf(e->memory, "unpack_%s_k%llu_r%u", quant_find(t->of->weight)->name,
+                                    (unsigned long long)t->of->k, t->of->rows);
     type        params[] = {e->ptr, e->ptr};
     if (!emit_function_begin(e, name, e->none, params, 2)) return LLVMGetNamedFunction(e->module, name);
-    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->k / block), 1);
+    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->of->k / block), 1);
     val  from = emit_mul_const(e, l.i, quant_row_bytes(t->kind->weight, block));
-    val  to = emit_mul_const(e, l.i, block_bytes(e, t->kind, t->n_vectors * lanes));
+    val  to = emit_mul_const(e, l.i, block_bytes(e, t->kind, t->of, t->of->rows));
     for (uint32_t v = 0; v < t->n_vectors; v++)
         unpack_block(t, emit_at_const(e, emit_at(e, LLVMGetParam(e->fn, 0), from), v * lanes * t->row_bytes),
                      emit_at(e, LLVMGetParam(e->fn, 1), to), v);
@@ -297,7 +299,8 @@ typedef struct product {
 static val of_rows(const product *p, type number, val at, uint64_t offset) {
     emit *e = p->t->e;
     val   from = emit_at_const(e, emit_at(e, p->tile, at), offset);
-    return emit_load(e, emit_vector(number, e->isa->lanes), from, e->isa->lanes * 4);
+    /* A packed block of one vector of rows takes 34 bytes a row. */
+    return emit_load(e, emit_vector(number, e->isa->lanes), from, e->isa->lanes * (p->t->of->packed ? 2 : 4));
 }
 
 static val of_token(const product *p, uint32_t t, type number, val at, uint64_t offset) {
@@ -340,21 +343,32 @@ static void multiply_words(const product *p, val tile_at, val x_at, uint64_t cou
     for (uint32_t i = 0; i < n; i++) sums[i] = next[i];
 }
 
+/* The scales of vector v of a block's rows. */
+static val block_scales(const product *p, val tile_at, uint32_t v) {
+    emit    *e = p->t->e;
+    uint64_t at = word_at(p->t, block_words(e, p->t->kind), 0);
+    uint32_t lanes = e->isa->lanes;
+    if (!p->t->of->packed) return of_rows(p, e->f32, tile_at, at + 4ull * lanes * v);
+    val from = emit_at_const(e, emit_at(e, p->tile, tile_at), at + 2ull * lanes * v);
+    return emit_half_to_f32(e, emit_load(e, emit_vector(e->i16, lanes), from, 2 * lanes));
+}
+
 /* A block's sum is made in integers, from -128 · Σ x or zero on, and scaled. */
 static void multiply_scaled(const product *p, val block, val *acc) {
     emit    *e = p->t->e;
-    uint32_t n = p->t->n_vectors, words = block_words(e, p->t->kind), rows = n * e->isa->lanes;
-    val      sums[MAX_SUMS], number = emit_mul_const(e, block, 4);
-    val      tile_at = emit_mul_const(e, block, block_bytes(e, p->t->kind, rows));
+    uint32_t n = p->t->n_vectors, words = block_words(e, p->t->kind);
+    val      sums[MAX_SUMS], scales[EMIT_MAX_TILE_VECTORS], number = emit_mul_const(e, block, 4);
+    val      tile_at = emit_mul_const(e, block, block_bytes(e, p->t->kind, p->t->of, p->t->of->rows));
     for (uint32_t t = 0; t < p->n_tokens; t++)
         for (uint32_t v = 0; v < n; v++)
             sums[t * n + v] = e->isa->unsigned_weights ? of_token(p, t, e->i32, number, p->layout.totals)
                                                        : LLVMConstNull(emit_vector(e->i32, e->isa->lanes));
     multiply_words(p, tile_at, emit_mul_const(e, block, 4ull * words), words, sums);
+    for (uint32_t v = 0; v < n; v++) scales[v] = block_scales(p, tile_at, v);
     for (uint32_t t = 0; t < p->n_tokens; t++) {
         val x_scale = of_token(p, t, e->f32, number, p->layout.scales);
         for (uint32_t v = 0; v < n; v++) {
-            val scale = emit_fmul(e, of_rows(p, e->f32, tile_at, word_at(p->t, words, v)), x_scale);
+            val scale = emit_fmul(e, scales[v], x_scale);
             val summed = emit_cast(e, LLVMSIToFP, sums[t * n + v], e->f32);
             acc[t * n + v] = emit_fma(e, summed, scale, acc[t * n + v]);
         }
@@ -365,7 +379,7 @@ static void multiply_blocks(const product *p, val *acc) {
     emit    *e = p->t->e;
     uint32_t n = p->n_tokens * p->t->n_vectors;
     val      next[MAX_SUMS];
-    loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, p->t->k / BLOCK), 1);
+    loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, p->t->of->k / BLOCK), 1);
     for (uint32_t i = 0; i < n; i++) next[i] = emit_loop_carry(e, &l, acc[i]);
     multiply_scaled(p, l.i, next);
     emit_loop_end(e, &l, next);
@@ -375,13 +389,14 @@ static void multiply_blocks(const product *p, val *acc) {
 /* void (tile, x, stride of x, out, stride of out): out holds a row of f32 sums for each token. */
 static val product_function(const tile *t, uint32_t n_tokens) {
     emit       *e = t->e;
-    uint32_t    rows = t->n_vectors * e->isa->lanes, n = n_tokens * t->n_vectors;
-    const char *name = arena_printf(e->memory, "tile_%s_%s_k%llu_r%u_x%u", quant_find(t->kind->weight)->name,
-                                    t->kind->name, (unsigned long long)t->k, rows, n_tokens);
+    uint32_t    n = n_tokens * t->n_vectors;
+    const char *name = arena_printf(e->memory, "tile_%s_%s%s_k%llu_r%u_x%u", quant_find(t->of->weight)->name,
+                                    t->kind->name, t->of->packed ? "_packed" : "",
+                                    (unsigned long long)t->of->k, t->of->rows, n_tokens);
     type        params[] = {e->ptr, e->ptr, e->i64, e->ptr, e->i64};
     if (!emit_function_begin(e, name, e->none, params, 5)) return LLVMGetNamedFunction(e->module, name);
     product p = {.t = t, .n_tokens = n_tokens, .tile = LLVMGetParam(e->fn, 0)};
-    p.layout = isa_activation_layout(e->isa, quant_find(t->kind->weight)->activation, t->k);
+    p.layout = isa_activation_layout(e->isa, quant_find(t->of->weight)->activation, t->of->k);
     p.x[0] = LLVMGetParam(e->fn, 1);
     for (uint32_t i = 1; i < n_tokens; i++) p.x[i] = emit_at(e, p.x[i - 1], LLVMGetParam(e->fn, 2));
     val acc[MAX_SUMS], zero = emit_i64(e, 0);
@@ -389,7 +404,7 @@ static val product_function(const tile *t, uint32_t n_tokens) {
     if (t->kind->scaled)
         multiply_blocks(&p, acc);
     else
-        multiply_words(&p, zero, zero, t->k / t->kind->columns(e->isa), acc);
+        multiply_words(&p, zero, zero, t->of->k / t->kind->columns(e->isa), acc);
     val out = LLVMGetParam(e->fn, 3);
     for (uint32_t i = 0; i < n; i++) {
         if (i && i % t->n_vectors == 0) out = emit_at(e, out, LLVMGetParam(e->fn, 4));
@@ -416,15 +431,14 @@ static val aside(const tile *t, uint32_t n_tokens) {
     return function;
 }
 
-void emit_tile_unpack(emit *e, enum quant_type weight, uint64_t k, uint32_t n_rows, val rows, val to) {
-    tile t = tile_of(e, weight, k, n_rows);
+void emit_tile_unpack(emit *e, const emit_tiles *of, val rows, val to) {
+    tile t = tile_of(e, of);
     val  args[] = {rows, to};
     call(e, aside(&t, 0), args, 2);
 }
 
-void emit_tile_multiply(emit *e, enum quant_type weight, uint64_t k, uint32_t n_rows, uint32_t n_tokens,
-                        const emit_tile_operands *o) {
-    tile t = tile_of(e, weight, k, n_rows);
+void emit_tile_multiply(emit *e, const emit_tiles *of, uint32_t n_tokens, const emit_tile_operands *o) {
+    tile t = tile_of(e, of);
     val  args[] = {o->tile, o->x, o->x_stride, o->out, o->out_stride};
     call(e, aside(&t, n_tokens), args, 5);
 }

@@ -213,6 +213,10 @@ const op *interp_call_op(const ggufc_call *call) {
     return c->makes_value ? c->o : NULL;
 }
 
+const op *interp_call_owner(const ggufc_call *call) {
+    return interp_args(call->args)->o;
+}
+
 uint64_t interp_call_offset(const ggufc_call *call) {
     return interp_args(call->args)->out.offset;
 }

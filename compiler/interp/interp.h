@@ -54,6 +54,10 @@ void interp_model(arena *a, const graph *g, const interp_options *options, ggufc
 /* The op whose value this call of an interpreted model made; NULL for one that makes none. */
 const op *interp_call_op(const ggufc_call *call);
 
+/* The op that the call is of, be it one that comes before the op's own and makes no value: the
+   quantization of x for a matrix product, the storing of keys and values for attention. */
+const op *interp_call_owner(const ggufc_call *call);
+
 /* Where in the arena that value is: its first token's, and the bytes to the next token's. */
 uint64_t interp_call_offset(const ggufc_call *call);
 uint64_t interp_call_stride(const ggufc_call *call);

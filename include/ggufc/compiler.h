@@ -59,7 +59,9 @@ typedef struct ggufc_compile_options {
     uint32_t         ctx;        /* positions; 0: what the model was trained for, at most 4096 */
     uint32_t         batch;      /* most tokens of a prompt at a time */
     uint32_t         unroll;     /* blocks, a multiple of 4; 0: whole rows */
+    bool             no_fuse;    /* every op is a kernel of its own: see pass_fuse (compiler/pass.h) */
     const char      *runtime;    /* the runtime library; NULL: beside the compiler, or installed */
+    bool             pack;       /* weights laid out for the CPU, in OUTPUT.weights, read in place of the model */
     bool             trace;      /* named activations can be looked at: ggufc_model.activations */
     bool             verbose;    /* a note for each stage, with its time */
 } ggufc_compile_options;

@@ -1,0 +1,118 @@
+/* What a machine can do at most, by the instructions that kernels are made of: sums of independent
+ * products of registers, and a plain read. The products of the dot are written as a tile's are, so
+ * that no two are alike: each of a few weights times each of a few activations. Activations are loaded
+ * anew in each round, or else what does not change would be computed but once. */
+#include "emit.h"
+
+#define SUMS 8 /* of a read: as many loads are under way */
+
+typedef struct grid {
+    uint32_t n_weights, n_activations;
+} grid;
+
+/* As many sums as hide the latency of a product and still fit the registers. */
+static grid choose_grid(const emit *e) {
+    return e->isa->registers >= 32 ? (grid){4, 4} : (grid){2, 5};
+}
+
+static val fresh_load(emit *e, type t, val pointer) {
+    val v = emit_load(e, t, pointer, 64);
+    LLVMSetVolatile(v, true);
+    return v;
+}
+
+/* ---- products */
+
+typedef val product(emit *e, val weight, val activation, val sum);
+
+static val product_fma(emit *e, val weight, val activation, val sum) {
+    return emit_fma(e, weight, activation, sum);
+}
+
+static val product_dot(emit *e, val weight, val activation, val sum) {
+    return (e->isa->dot_rows ? e->isa->dot_rows : e->isa->dot)(e, weight, activation, sum);
+}
+
+/* f (memory, rounds): `memory` holds the operands, a vector of `operand` after another, each at 64
+   bytes; the sums are written there in the end. */
+static val emit_products(emit *e, const char *name, type operand, type sum, product *multiply) {
+    type params[] = {e->ptr, e->i64};
+    grid g = choose_grid(e);
+    val  weights[8], next[64];
+    emit_function_begin(e, name, e->none, params, 2);
+    val memory = LLVMGetParam(e->fn, 0);
+    for (uint32_t w = 0; w < g.n_weights; w++)
+        weights[w] = emit_load(e, operand, emit_at_const(e, memory, 64ull * w), 64);
+    loop l = emit_loop_begin(e, emit_i64(e, 0), LLVMGetParam(e->fn, 1), 1);
+    for (uint32_t i = 0; i < g.n_weights * g.n_activations; i++)
+        next[i] = emit_loop_carry(e, &l, LLVMConstNull(sum));
+    for (uint32_t x = 0; x < g.n_activations; x++) {
+        val activation = fresh_load(e, operand, emit_at_const(e, memory, 64ull * (g.n_weights + x)));
+        for (uint32_t w = 0; w < g.n_weights; w++) {
+            val *s = &next[x * g.n_weights + w];
+            *s = multiply(e, weights[w], activation, *s);
+        }
+    }
+    emit_loop_end(e, &l, next);
+    for (uint32_t i = 0; i < g.n_weights * g.n_activations; i++)
+        emit_store(e, next[i], emit_at_const(e, memory, 64ull * i), 64);
+    LLVMBuildRetVoid(e->builder);
+    return e->fn;
+}
+
+static val emit_dot_products(emit *e, uint64_t *a_round) {
+    grid     g = choose_grid(e);
+    uint32_t lanes = e->isa->lanes;
+    bool     rows = e->isa->dot_rows != NULL;
+    uint32_t n = rows ? 4 * lanes : e->isa->dot_length;
+    type operand = rows ? emit_vector(e->i32, lanes) : emit_vector(e->i8, n);
+    type sum = emit_vector(e->i32, rows ? lanes : n / 4);
+    *a_round = (uint64_t)g.n_weights * g.n_activations * n;
+    return emit_products(e, "peak_dot", operand, sum, product_dot);
+}
+
+static val emit_fma_products(emit *e, uint64_t *a_round) {
+    grid g = choose_grid(e);
+    type t = emit_vector(e->f32, e->isa->lanes);
+    *a_round = (uint64_t)g.n_weights * g.n_activations * e->isa->lanes;
+    return emit_products(e, "peak_fma", t, t, product_fma);
+}
+
+/* ---- reading */
+
+/* f (memory, bytes) → a number that depends on all of them. */
+static val emit_read(emit *e) {
+    type params[] = {e->ptr, e->i64};
+    type t = emit_vector(e->i32, e->isa->lanes);
+    val  next[SUMS];
+    uint64_t width = 4ull * e->isa->lanes;
+    emit_function_begin(e, "peak_read", e->i32, params, 2);
+    loop l = emit_loop_begin(e, emit_i64(e, 0), LLVMGetParam(e->fn, 1), EMIT_PEAK_STEP);
+    for (uint32_t i = 0; i < SUMS; i++) next[i] = emit_loop_carry(e, &l, LLVMConstNull(t));
+    val at = emit_at(e, LLVMGetParam(e->fn, 0), l.i);
+    for (uint32_t from = 0; from < EMIT_PEAK_STEP; from += (uint32_t)width) {
+        val *s = &next[from / width % SUMS];
+        *s = LLVMBuildXor(e->builder, *s, emit_load(e, t, emit_at_const(e, at, from), 64), "");
+    }
+    emit_loop_end(e, &l, next);
+    for (uint32_t i = 1; i < SUMS; i++) next[0] = LLVMBuildXor(e->builder, next[0], next[i], "");
+    LLVMBuildRet(e->builder, emit_intrinsic(e, "llvm.vector.reduce.xor", t, next, 1));
+    return e->fn;
+}
+
+/* ---- the table */
+
+void emit_peak(arena *a, LLVMModuleRef module, const isa *target) {
+    emit     e = {.memory = a, .module = module, .isa = target};
+    uint64_t dots, fmas;
+    emit_begin(&e);
+    val fields[] = {
+        emit_read(&e), emit_dot_products(&e, &dots), emit_fma_products(&e, &fmas),
+        emit_i64(&e, dots), emit_i64(&e, fmas),
+    };
+    val initial = LLVMConstStructInContext(e.context, fields, ARRAY_LEN(fields), false);
+    val symbol = LLVMAddGlobal(module, LLVMTypeOf(initial), EMIT_PEAK_SYMBOL);
+    LLVMSetInitializer(symbol, initial);
+    LLVMSetGlobalConstant(symbol, true);
+    LLVMDisposeBuilder(e.builder);
+}
