@@ -35,6 +35,7 @@ static ggufc_status read_batch(ahead *a, int32_t id, uint64_t limit, ggufc_error
     uint64_t start = generate_clock_ns();
     ggufc_status status = ggufc_session_evaluate(a->session, a->batch, drafted + 1, error);
     if (status != GGUFC_OK) return status;
+    session_compute_logits(a->session, 0, drafted + 1); /* wanted as long as drafts are right */
     a->batch_ns = generate_clock_ns() - start;
     a->n_batch = drafted + 1;
     a->n_passes++;

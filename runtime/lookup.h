@@ -7,7 +7,7 @@
  *     chance(L)    that the next token of a match of L tokens is right; moves with every guess
  *     expected(k)  1 + chance(L) + chance(L) chance(L + 1) + … , k products: tokens that a batch of
  *                  one token and k drafted ones is expected to bring
- *     cost(n)      what evaluating a batch of n tokens took, as measured
+ *     cost(n)      what evaluating a batch of n tokens and their logits took, as measured
  *
  * A draft has the length k that makes expected(k) / cost(k + 1) largest, and is made only if that is
  * better than one token at a time by more than noise. Unmeasured costs are taken for low, so that

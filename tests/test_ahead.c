@@ -19,7 +19,7 @@ static void make_tokens(int32_t *tokens, uint32_t n_vocab) {
     for (uint32_t i = 0; i < COUNT; i++) tokens[i] = (int32_t)((i + 3) * UINT64_C(2654435761) % n_vocab);
 }
 
-/* Batches from 2 tokens on, their beginnings at other places each time. */
+/* Batches from 2 tokens on, whose logits are computed at once, their beginnings at other places each time. */
 static void assert_exact(const ggufc_model *model, const char *gguf, const char *what) {
     int32_t tokens[COUNT];
     make_tokens(tokens, model->n_vocab);
@@ -36,12 +36,39 @@ static void assert_exact(const ggufc_model *model, const char *gguf, const char 
     free(one);
 }
 
+/* ---- logits of a few tokens at once */
+
+static void assert_heads_exact(const ggufc_model *model, const char *gguf, const char *what) {
+    enum { BATCH = GGUFC_BATCH_EXACT + 2 };
+    int32_t        tokens[COUNT];
+    ggufc_error    error;
+    ggufc_session *s = compiled_session(model, gguf, THREADS);
+    size_t         bytes = model->n_vocab * sizeof(float);
+    float         *one = calloc(BATCH, bytes);
+    make_tokens(tokens, model->n_vocab);
+    assert_non_null(one);
+    assert_int_equal(ggufc_session_evaluate(s, tokens, BATCH, &error), GGUFC_OK);
+    for (uint32_t i = 0; i < BATCH; i++)
+        memcpy(one + (size_t)i * model->n_vocab, session_logits_at(s, i), bytes);
+    for (uint32_t count = 1; count <= GGUFC_BATCH_EXACT; count++)
+        for (uint32_t first = 0; first + count <= BATCH; first++) {
+            assert_true(session_compute_logits(s, first, count));
+            for (uint32_t i = first; i < first + count; i++)
+                if (memcmp(one + (size_t)i * model->n_vocab, session_logits_at(s, i), bytes))
+                    fail_msg("%s: logits of tokens %u to %u at once: other ones after %u", what, first,
+                             first + count - 1, i);
+        }
+    free(one);
+    ggufc_session_close(s);
+}
+
 static void check_variant(const compiled_variant *v, const char *gguf, const char *arch, const char *name) {
     char what[256], flags[640];
     if (!compiled_can_run(v->needs)) return;
     snprintf(what, sizeof what, "%s, %s", name, v->name);
     snprintf(flags, sizeof flags, "--ctx=64 %s %s", v->flags, arch);
     assert_exact(compiled_model(gguf, flags), gguf, what);
+    assert_heads_exact(compiled_model(gguf, flags), gguf, what);
 }
 
 static void compiled_batches_are_exact(void **state) {
