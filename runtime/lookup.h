@@ -7,7 +7,7 @@
  *     chance(L)    that the next token of a match of L tokens is right; moves with every guess
  *     expected(k)  1 + chance(L) + chance(L) chance(L + 1) + … , k products: tokens that a batch of
  *                  one token and k drafted ones is expected to bring
- *     cost(n)      what evaluating a batch of n tokens and their logits took, as measured
+ *     cost(n)      what evaluating a batch of n tokens took, as measured
  *
  * A draft has the length k that makes expected(k) / cost(k + 1) largest, and is made only if that is
  * better than one token at a time by more than noise. Unmeasured costs are taken for low, so that
@@ -59,6 +59,11 @@ lookup_match lookup_current(const lookup *l);
 /* Fills `draft` with what is worth evaluating behind the last token, at most `limit` tokens and at
    most max_draft; returns how many. */
 uint32_t lookup_draft(lookup *l, int32_t *draft, uint32_t limit);
+
+/* How many of the next `limit` tokens, which were drafted, are so likely right that their logits are
+   better computed along with those of the last token than alone, when they turn out to be. All of
+   them where drafts are made always. */
+uint32_t lookup_count_likely(lookup *l, uint32_t limit);
 
 /* A batch of 1 … GGUFC_BATCH_EXACT tokens took so long; to be told of every one. */
 void lookup_note_cost(lookup *l, uint32_t n_batch, uint64_t ns);

@@ -186,6 +186,7 @@ static const float *session_find_logits(const ggufc_session *s, uint32_t index) 
 
 bool session_compute_logits(ggufc_session *s, uint32_t first, uint32_t count) {
     if (!s->has_batch || !s->model->heads.count) return false;
+    if (session_find_logits(s, first)) return true;
     if (count == 1)
         session_run_head(s, first);
     else

@@ -18,8 +18,9 @@ ggufc_status session_check_tokens(const ggufc_session *session, const int32_t *t
 const float *session_logits_at(ggufc_session *session, uint32_t index);
 
 /* Computes the logits after tokens first … first + count - 1 of that batch, at most GGUFC_BATCH_EXACT,
-   in one pass over the head's weights: session_logits_at then has them all. False, and nothing is
-   done, where the model computes them one by one, or no batch is there. */
+   in one pass over the head's weights: session_logits_at then has them all. Nothing is done where it
+   has those of `first` already. False, and nothing is done, where the model computes them one by one,
+   or no batch is there. */
 bool session_compute_logits(ggufc_session *session, uint32_t first, uint32_t count);
 
 /* Called after each call of a list, for the `count` tokens from `position` on (one in the head); may
