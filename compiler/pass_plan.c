@@ -111,15 +111,18 @@ static void touch_all(planner *pl, const op *o) {
     for (uint32_t i = 0; i < n; i++) touch(pl, outs[i], true);
 }
 
+static uint32_t few_tokens(const plan *p) {
+    return p->n_batch < PLAN_FEW_TOKENS ? p->n_batch : PLAN_FEW_TOKENS;
+}
+
 /* What ranges leave lives until it is merged, a head at a time. */
 static void add_merge(planner *pl, plan_call *calls, uint32_t n) {
     plan_call *c = &calls[n], *merge = &calls[n + 1];
     uint64_t   heads = value_count(c->op->in[0]) / c->op->params.head_dim;
-    uint64_t   tokens = pl->p->n_batch < PLAN_FEW_TOKENS ? pl->p->n_batch : PLAN_FEW_TOKENS;
     c->barrier = true;
     pl->scratch[n] = (pack_item){
         .first = pl->stage, .last = pl->stage + 1,
-        .bytes = tokens * heads * n_ranges(c, pl->p->n_ctx) * plan_range_bytes(c->op),
+        .bytes = few_tokens(pl->p) * heads * n_ranges(c, pl->p->n_ctx) * plan_range_bytes(c->op),
     };
     next_stage(pl);
     *merge = *c;
@@ -158,6 +161,10 @@ static uint64_t value_stride(const isa *target, const value *v) {
     return round_up(isa_activation_layout(target, v->type, n).bytes, ALIGN);
 }
 
+uint32_t plan_value_tokens(const plan *p, const value *v) {
+    return v->producer->head ? few_tokens(p) : p->n_batch;
+}
+
 static void place_activations(planner *pl) {
     graph      *g = pl->g;
     pack_item **items = ARENA_ARRAY(g->memory, pack_item *, g->n_values + pl->p->n_body);
@@ -166,7 +173,7 @@ static void place_activations(planner *pl) {
         life *l = &pl->lives[i];
         if (!l->v) continue;
         l->v->stride = value_stride(pl->target, l->v);
-        l->item.bytes = l->v->stride * (l->v->producer->head ? 1 : pl->p->n_batch);
+        l->item.bytes = l->v->stride * plan_value_tokens(pl->p, l->v);
         items[n++] = &l->item;
     }
     for (uint32_t i = 0; i < pl->p->n_body; i++)
@@ -203,12 +210,17 @@ static void keep_for_trace(planner *pl) {
     }
 }
 
+static void keep_value(planner *pl, const value *v) {
+    if (v && pl->lives[v->id].v) pl->lives[v->id].item.last = pl->stage;
+}
+
 /* The head runs again for another token of the same batch: what it reads of the body stays. */
 static void keep_for_head(planner *pl) {
     for (uint32_t i = 0; i < pl->g->n_ops; i++) {
         const op *o = pl->g->ops[i];
-        for (uint32_t k = 0; o->head && k < o->n_in; k++)
-            if (o->in[k] && pl->lives[o->in[k]->id].v) pl->lives[o->in[k]->id].item.last = pl->stage;
+        if (!o->head) continue;
+        for (uint32_t k = 0; k < o->n_in; k++) keep_value(pl, o->in[k]);
+        keep_value(pl, o->fused.residual);
     }
 }
 

@@ -1,9 +1,10 @@
 /* plan.h - how a fused graph is executed: calls, units, barriers, and a place for every value.
  *
  *     body   ops of all layers: run for every batch of tokens, T = 1 (decode) or more (prefill)
- *     head   result_norm and result_output: run for one token, when its logits are wanted
+ *     head   result_norm and result_output: run for one token, when its logits are wanted, or for at
+ *            most PLAN_FEW_TOKENS neighbours
  *
- * Both bodies use the same places in the arena, which are sized for the largest batch.
+ * Both bodies, and both heads, use the same places in the arena, sized for the largest batch.
  */
 #ifndef GGUFC_PLAN_H
 #define GGUFC_PLAN_H
@@ -65,6 +66,9 @@ typedef struct plan {
    liveness in stages: values share memory only when a barrier stands between the last use of one
    and the making of the other. */
 plan *pass_plan(graph *g, const isa *target, const plan_options *options);
+
+/* How many tokens' rows there are at the place of an activation. */
+uint32_t plan_value_tokens(const plan *p, const value *v);
 
 /* What attention leaves for a range of one token's head: f32 sums[head_dim], the largest score and
    the weights' total; in bytes, a multiple of 64. */

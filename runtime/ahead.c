@@ -61,7 +61,9 @@ ggufc_status ahead_read(ahead *a, int32_t id, uint64_t limit, ggufc_error *error
 
 const float *ahead_logits(ahead *a) {
     if (a->n_read == 0) return ggufc_session_logits(a->session);
-    return session_logits_at(a->session, a->n_read - 1);
+    uint32_t left = a->n_batch - a->n_read, at = a->n_read - 1;
+    if (left) session_compute_logits(a->session, at, 1 + lookup_count_likely(a->guess, left));
+    return session_logits_at(a->session, at);
 }
 
 uint32_t ahead_n_past(const ahead *a) {

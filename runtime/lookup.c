@@ -28,6 +28,7 @@ enum { CLASSES = sizeof classes / sizeof *classes };
 #define LEAST_GAIN  1.04f   /* of a draft over single tokens */
 #define GUESSED     0.25f   /* of a token's cost: what one more may cost where none was measured, */
 #define GUESSED_OF  0.6f    /* … or of what one more costs in a smaller batch that was */
+#define LIKELY      0.7f    /* what logits of one more token cost, of what those of one alone do */
 #define FADE        0.995f  /* costs are forgotten, that one bad measurement is not for ever */
 #define TRYING      8      /* tokens of a match that a batch never measured is tried for: its first
                               time also brings its code into the cache */
@@ -181,6 +182,17 @@ uint32_t lookup_draft(lookup *l, int32_t *draft, uint32_t limit) {
         draft[i] = from < l->n_tokens ? l->tokens[from] : draft[from - l->n_tokens];
     }
     return count;
+}
+
+uint32_t lookup_count_likely(lookup *l, uint32_t limit) {
+    uint32_t n = 0;
+    float    chance = 1;
+    if (l->options.always) return limit;
+    for (; l->match.length && n < limit; n++) {
+        chance *= *chance_of(l, l->match.length + n);
+        if (chance < LIKELY) break;
+    }
+    return n;
 }
 
 /* Noise only ever adds: a lower cost is believed at once, a higher one an eighth at a time. A batch

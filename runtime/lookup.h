@@ -60,6 +60,11 @@ lookup_match lookup_current(const lookup *l);
    most max_draft; returns how many. */
 uint32_t lookup_draft(lookup *l, int32_t *draft, uint32_t limit);
 
+/* How many of the next `limit` tokens, which were drafted, are so likely right that their logits are
+   better computed along with those of the last token than alone, when they turn out to be. All of
+   them where drafts are made always. */
+uint32_t lookup_count_likely(lookup *l, uint32_t limit);
+
 /* A batch of 1 … GGUFC_BATCH_EXACT tokens took so long; to be told of every one. */
 void lookup_note_cost(lookup *l, uint32_t n_batch, uint64_t ns);
 

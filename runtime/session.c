@@ -5,14 +5,13 @@
  * writes: a long context costs nothing until it is used.
  *
  * Tokens are evaluated in batches of at most n_batch: the body's calls for the batch, then, when
- * somebody asks, the head's for one of its tokens. A batch's hidden states stay in the arena until
- * the next batch, so logits are computed only when they are looked at.
+ * somebody asks, the head's for one of its tokens or a few. A batch's hidden states stay in the arena
+ * until the next batch, so logits are computed only when they are looked at.
  */
 #include "session.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,8 +30,8 @@ struct ggufc_session {
     ggufc_state        state;
     const ggufc_calls *list; /* what the team is at */
     uint32_t           n_ctx, n_past;
-    bool               has_batch;  /* the arena holds the last token's hidden state */
-    bool               has_logits; /* … and its logits */
+    bool               has_batch; /* the arena holds the last batch's hidden states */
+    uint32_t           n_logits;  /* … and the logits of so many of its tokens, from out_token on */
 };
 
 /* ---- opening and closing */
@@ -137,12 +136,17 @@ static void session_run(ggufc_session *s, const ggufc_calls *list) {
     threads_run(s->team, session_job, s);
 }
 
+static void session_forget_batch(ggufc_session *s) {
+    s->has_batch = false;
+    s->n_logits = 0;
+}
+
 static void session_begin_batch(ggufc_session *s, const int32_t *tokens, uint32_t count) {
     s->state.tokens = tokens;
     s->state.n_tokens = count;
     s->state.pos = s->n_past;
     s->state.out_token = count - 1;
-    s->has_batch = s->has_logits = false;
+    session_forget_batch(s);
 }
 
 static const ggufc_calls *session_body(const ggufc_session *s) {
@@ -156,14 +160,44 @@ static void session_run_body(ggufc_session *s, const int32_t *tokens, uint32_t c
     s->has_batch = true;
 }
 
-static const float *session_logits(const ggufc_session *s) {
-    return (const float *)(const void *)(s->state.arena + s->model->logits_offset);
-}
-
-static const float *session_run_head(ggufc_session *s, uint32_t out_token) {
+static void session_run_head(ggufc_session *s, uint32_t out_token) {
     s->state.out_token = out_token;
     session_run(s, &s->model->head);
-    return session_logits(s);
+    s->n_logits = 1;
+}
+
+/* To kernels of a few tokens, these are the batch. */
+static void session_run_heads(ggufc_session *s, uint32_t first, uint32_t count) {
+    uint32_t n_tokens = s->state.n_tokens;
+    s->state.out_token = first;
+    s->state.n_tokens = count;
+    session_run(s, &s->model->heads);
+    s->state.n_tokens = n_tokens;
+    s->n_logits = count;
+}
+
+/* NULL where they are not computed. */
+static const float *session_find_logits(const ggufc_session *s, uint32_t index) {
+    uint32_t row = index - s->state.out_token;
+    if (index < s->state.out_token || row >= s->n_logits) return NULL;
+    uint64_t at = s->model->logits_offset + row * s->model->logits_stride;
+    return (const float *)(const void *)(s->state.arena + at);
+}
+
+bool session_compute_logits(ggufc_session *s, uint32_t first, uint32_t count) {
+    if (!s->has_batch || !s->model->heads.count) return false;
+    if (session_find_logits(s, first)) return true;
+    if (count == 1)
+        session_run_head(s, first);
+    else
+        session_run_heads(s, first, count);
+    return true;
+}
+
+const float *session_logits_at(ggufc_session *s, uint32_t index) {
+    if (!s->has_batch) return NULL;
+    if (!session_find_logits(s, index)) session_run_head(s, index);
+    return session_find_logits(s, index);
 }
 
 ggufc_status session_check_tokens(const ggufc_session *s, const int32_t *tokens, size_t count,
@@ -197,11 +231,15 @@ ggufc_status ggufc_session_evaluate(ggufc_session *s, const int32_t *tokens, siz
     return GGUFC_OK;
 }
 
-/* Gives the sink the logits of each token of the batch just run, which began at `pos`. */
+/* Gives the sink the logits of each token of the batch just run, which began at `pos`; a few of them
+   are computed at a time. */
 static bool session_sink_batch(ggufc_session *s, uint32_t pos, ggufc_logits_sink *sink,
                                void *context) {
     for (uint32_t i = 0; i < s->state.n_tokens; i++) {
-        if (sink(context, pos + i, session_run_head(s, i)) == 0) continue;
+        uint32_t left = s->state.n_tokens - i;
+        if (i % GGUFC_BATCH_EXACT == 0)
+            session_compute_logits(s, i, left < GGUFC_BATCH_EXACT ? left : GGUFC_BATCH_EXACT);
+        if (sink(context, pos + i, session_logits_at(s, i)) == 0) continue;
         s->n_past = pos + i + 1;
         s->state.n_tokens = i + 1;
         return false;
@@ -219,7 +257,6 @@ ggufc_status ggufc_session_evaluate_each(ggufc_session *s, const int32_t *tokens
         session_run_body(s, tokens + done, n);
         if (!session_sink_batch(s, pos, sink, context))
             status = error_set(error, GGUFC_STOPPED, "stopped at position %u", s->n_past - 1);
-        s->has_logits = true;
         done += n;
     }
     s->state.tokens = NULL;
@@ -245,7 +282,6 @@ static bool session_trace_batch(ggufc_session *s, uint32_t pos, ggufc_activation
         session_run_head(s, i);
         if (!session_sink_activations(s, true, pos + i, 1, sink, context)) return false;
     }
-    s->has_logits = true;
     return true;
 }
 
@@ -356,7 +392,8 @@ ggufc_status session_time_calls(ggufc_session *s, const int32_t *tokens, uint32_
     session_time_list(s, body, ns);
     session_time_list(s, &s->model->head, ns + body->count);
     s->n_past += count;
-    s->has_batch = s->has_logits = true;
+    s->has_batch = true;
+    s->n_logits = 1;
     s->state.tokens = NULL;
     return GGUFC_OK;
 }
@@ -366,15 +403,8 @@ ggufc_status session_skip(ggufc_session *s, uint32_t n_past, ggufc_error *error)
         return error_set(error, GGUFC_ERROR_CONTEXT, "position %u is beyond the context of %u", n_past,
                          s->n_ctx);
     s->n_past = n_past;
-    s->has_batch = s->has_logits = false;
+    session_forget_batch(s);
     return GGUFC_OK;
-}
-
-const float *session_logits_at(ggufc_session *s, uint32_t index) {
-    if (!s->has_batch) return NULL;
-    if (s->has_logits && s->state.out_token == index) return session_logits(s);
-    s->has_logits = true;
-    return session_run_head(s, index);
 }
 
 const float *ggufc_session_logits(ggufc_session *s) {
@@ -386,7 +416,7 @@ ggufc_status ggufc_session_truncate(ggufc_session *s, uint32_t n_past, ggufc_err
         return error_set(error, GGUFC_ERROR_CONTEXT, "cannot go back to %u tokens, there are %u",
                          n_past, s->n_past);
     s->n_past = n_past;
-    s->has_batch = s->has_logits = false;
+    session_forget_batch(s);
     return GGUFC_OK;
 }
 

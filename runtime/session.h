@@ -2,6 +2,8 @@
 #ifndef GGUFC_SESSION_H
 #define GGUFC_SESSION_H
 
+#include <stdbool.h>
+
 #include "ggufc/runtime.h"
 
 const ggufc_model *session_model(const ggufc_session *session);
@@ -11,9 +13,15 @@ ggufc_status session_check_tokens(const ggufc_session *session, const int32_t *t
                                   size_t count, ggufc_error *error);
 
 /* The logits after token `index` of the batch that was evaluated last, which was one batch; n_vocab of
-   them, valid until the next evaluation and the next other index. NULL where ggufc_session_logits
-   would be. */
+   them, valid until the next evaluation and the next index whose logits are computed. NULL where
+   ggufc_session_logits would be. */
 const float *session_logits_at(ggufc_session *session, uint32_t index);
+
+/* Computes the logits after tokens first … first + count - 1 of that batch, at most GGUFC_BATCH_EXACT,
+   in one pass over the head's weights: session_logits_at then has them all. Nothing is done where it
+   has those of `first` already. False, and nothing is done, where the model computes them one by one,
+   or no batch is there. */
+bool session_compute_logits(ggufc_session *session, uint32_t first, uint32_t count);
 
 /* Called after each call of a list, for the `count` tokens from `position` on (one in the head); may
    change what the call left in the arena. Anything but 0 leaves out the rest of this batch. */

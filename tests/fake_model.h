@@ -25,7 +25,8 @@ enum {
     FAKE_FILE_BYTES = 200,
     FAKE_INDEX_OFFSET = 80,
     FAKE_INDEX_BYTES = 100,
-    FAKE_LOGITS_OFFSET = 256
+    FAKE_LOGITS_OFFSET = 256,
+    FAKE_LOGITS_STRIDE = 256
 };
 
 static inline uint8_t fake_weight(uint32_t i) {
@@ -46,11 +47,21 @@ static void fake_sum(const ggufc_state *s, const uint64_t *args, uint32_t begin,
     }
 }
 
-static void fake_head(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
-    uint32_t hidden = ((const uint32_t *)(const void *)s->arena)[s->out_token];
-    float *logits = (float *)(void *)(s->arena + args[0]);
+static void fake_logits(const ggufc_state *s, uint64_t offset, uint32_t token, uint32_t begin,
+                        uint32_t end) {
+    uint32_t hidden = ((const uint32_t *)(const void *)s->arena)[token];
+    float *logits = (float *)(void *)(s->arena + offset);
     for (uint32_t v = begin; v < end; v++)
         logits[v] = (float)((hidden * (v + 7) + s->weights[v]) % 1009);
+}
+
+static void fake_head(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
+    fake_logits(s, args[0], s->out_token, begin, end);
+}
+
+static void fake_heads(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
+    for (uint32_t i = 0; i < s->n_tokens; i++)
+        fake_logits(s, args[0] + i * FAKE_LOGITS_STRIDE, s->out_token + i, begin, end);
 }
 
 static const uint64_t fake_kv_args[] = { 64 };
@@ -60,6 +71,7 @@ static const ggufc_call fake_body[] = {
     { fake_sum, fake_kv_args, 1, GGUFC_CALL_PER_TOKEN },
 };
 static const ggufc_call fake_head_calls[] = { { fake_head, fake_head_args, FAKE_VOCAB, 0 } };
+static const ggufc_call fake_heads_calls[] = { { fake_heads, fake_head_args, FAKE_VOCAB, 0 } };
 
 static inline void fake_file_bytes(uint8_t *bytes) {
     for (uint32_t i = 0; i < FAKE_FILE_BYTES; i++) bytes[i] = fake_weight(i);
@@ -81,10 +93,11 @@ static inline ggufc_model fake_model(const char *path) {
         .target = "c",
         .compiler = "by hand",
         .path = path,
-        .arena_bytes = FAKE_LOGITS_OFFSET + FAKE_VOCAB * sizeof(float),
+        .arena_bytes = FAKE_LOGITS_OFFSET + GGUFC_BATCH_EXACT * FAKE_LOGITS_STRIDE,
         .kv_bytes = 64 + FAKE_CTX * sizeof(uint32_t),
         .weight_bytes = FAKE_FILE_BYTES,
         .logits_offset = FAKE_LOGITS_OFFSET,
+        .logits_stride = FAKE_LOGITS_STRIDE,
         .file_bytes = FAKE_FILE_BYTES,
         .index_offset = FAKE_INDEX_OFFSET,
         .index_bytes = FAKE_INDEX_BYTES,
@@ -92,6 +105,7 @@ static inline ggufc_model fake_model(const char *path) {
         .decode = { fake_body, 2 },
         .prefill = { fake_body, 2 },
         .head = { fake_head_calls, 1 },
+        .heads = { fake_heads_calls, 1 },
     };
 }
 

@@ -19,7 +19,7 @@ static void make_tokens(int32_t *tokens, uint32_t n_vocab) {
     for (uint32_t i = 0; i < COUNT; i++) tokens[i] = (int32_t)((i + 3) * UINT64_C(2654435761) % n_vocab);
 }
 
-/* Batches from 2 tokens on, their beginnings at other places each time. */
+/* Batches from 2 tokens on, whose logits are computed at once, their beginnings at other places each time. */
 static void assert_exact(const ggufc_model *model, const char *gguf, const char *what) {
     int32_t tokens[COUNT];
     make_tokens(tokens, model->n_vocab);
@@ -36,12 +36,39 @@ static void assert_exact(const ggufc_model *model, const char *gguf, const char 
     free(one);
 }
 
+/* ---- logits of a few tokens at once */
+
+static void assert_heads_exact(const ggufc_model *model, const char *gguf, const char *what) {
+    int32_t        tokens[COUNT];
+    uint32_t       batch = GGUFC_BATCH_EXACT + 2 < model->n_batch ? GGUFC_BATCH_EXACT + 2 : model->n_batch;
+    ggufc_error    error;
+    ggufc_session *s = compiled_session(model, gguf, THREADS);
+    size_t         bytes = model->n_vocab * sizeof(float);
+    float         *one = calloc(batch, bytes);
+    make_tokens(tokens, model->n_vocab);
+    assert_non_null(one);
+    assert_int_equal(ggufc_session_evaluate(s, tokens, batch, &error), GGUFC_OK);
+    for (uint32_t i = 0; i < batch; i++)
+        memcpy(one + (size_t)i * model->n_vocab, session_logits_at(s, i), bytes);
+    for (uint32_t count = 1; count <= GGUFC_BATCH_EXACT && count <= batch; count++)
+        for (uint32_t first = batch - count + 1; first-- > 0;) { /* whose are not there yet */
+            assert_true(session_compute_logits(s, first, count));
+            for (uint32_t i = first; i < first + count; i++)
+                if (memcmp(one + (size_t)i * model->n_vocab, session_logits_at(s, i), bytes))
+                    fail_msg("%s: logits of tokens %u to %u at once: other ones after %u", what, first,
+                             first + count - 1, i);
+        }
+    free(one);
+    ggufc_session_close(s);
+}
+
 static void check_variant(const compiled_variant *v, const char *gguf, const char *arch, const char *name) {
     char what[256], flags[640];
     if (!compiled_can_run(v->needs)) return;
     snprintf(what, sizeof what, "%s, %s", name, v->name);
     snprintf(flags, sizeof flags, "--ctx=64 %s %s", v->flags, arch);
     assert_exact(compiled_model(gguf, flags), gguf, what);
+    assert_heads_exact(compiled_model(gguf, flags), gguf, what);
 }
 
 static void compiled_batches_are_exact(void **state) {
@@ -52,6 +79,24 @@ static void compiled_batches_are_exact(void **state) {
             const char *gguf = odd_model_make(&odd_models[i], i);
             check_variant(&compiled_isas[v], gguf, odd_model_arch(&odd_models[i]), odd_models[i].name);
         }
+    }
+}
+
+/* However the model is compiled: what a trace keeps has a row for each of the tokens. */
+static void heads_are_exact(void **state) {
+    (void)state;
+    static const compiled_variant ways[] = {
+        {"trace", "--trace", ""},
+        {"no fusion", "--no-fuse", ""},
+        {"a small batch", "--batch=4", ""},
+        {"packed", "--pack", "avx512f avx512bw avx512vl avx512dq avx512_vnni"},
+        {"unrolled a little", "--unroll=4", ""},
+    };
+    for (size_t w = 0; w < ARRAY_LEN(ways); w++) {
+        if (!compiled_can_run(ways[w].needs)) continue;
+        bool        packed = !strcmp(ways[w].flags, "--pack");
+        const char *gguf = packed ? NULL : DEMO;
+        assert_heads_exact(compiled_model(DEMO, ways[w].flags), gguf, ways[w].name);
     }
 }
 
@@ -191,6 +236,7 @@ static void every_length(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(compiled_batches_are_exact),
+        cmocka_unit_test(heads_are_exact),
         cmocka_unit_test(interpreted_batches_are_exact),
         cmocka_unit_test(texts_are_the_same),
         cmocka_unit_test(every_length),

@@ -12,9 +12,16 @@
 #include "reference_graph.h"
 
 /* Into a second range; a context that is split, and one that is not. */
-enum { N = PLAN_RANGE_LEAST + 45, CTX = 2301, CTX_WHOLE = N + 2, LONG = PLAN_FEW_TOKENS + 1, TRUE = 300, N_VOCAB = 64 };
+enum {
+    N = PLAN_RANGE_LEAST + 45,
+    CTX = 2301,
+    CTX_WHOLE = N + 2,
+    LONG = PLAN_FEW_TOKENS + 1,
+    TRUE = 300, /* compared with f64 */
+    N_VOCAB = 64,
+};
 
-static const double most_nmse = 1e-9; /* of logits: the cache is f16 there, f64 here */
+static const double most_nmse = 1e-9; /* of logits */
 static const double most_between = 1e-11;
 
 #define ONE_LAYER "--layers 1 --ff 32 --vocab 64 --ctx 4096 --type f32 "

@@ -107,6 +107,12 @@ static void drain(int fd, char *text, size_t size) {
     text[used] = '\0';
 }
 
+/* For all tokens, one by one. */
+static void replace_head(ggufc_model *m, const ggufc_call *call) {
+    m->head.calls = call;
+    m->heads = (ggufc_calls){ 0 };
+}
+
 static void run_once(generated *r) {
     int ends[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
@@ -259,7 +265,7 @@ static generated text_run(const int32_t *tokens, size_t n_tokens, int64_t n_pred
     make_vocab();
     generated r = greedy_run(tokens, n_tokens, n_predict);
     r.model.vocab = &vocab;
-    r.model.head.calls = &head_always_call;
+    replace_head(&r.model, &head_always_call);
     return r;
 }
 
@@ -323,7 +329,7 @@ static void test_stop_and_end_while_drafting(void **state) {
     (void)state;
     int32_t tokens[] = { 1, 2, 3, 4, 5, 1, 2, 3, 4, 5 };
     generated r = text_run(tokens, COUNT(tokens), -1);
-    r.model.head.calls = &head_circle_call;
+    replace_head(&r.model, &head_circle_call);
     run_model(&r);
     assert_int_equal(r.report.end, GENERATE_END_TOKEN);
     assert_int_equal(r.report.n_generated, 16);

@@ -132,6 +132,30 @@ static void test_drafts(void **state) {
     lookup_free(l);
 }
 
+/* The longer a match has been right, the more of what it drafted is likely so. */
+static void test_likely(void **state) {
+    (void)state;
+    uint32_t before = 0;
+    lookup  *l = lookup_make(1000, LOOKUP_MAX_DRAFT, false);
+    assert_int_equal(lookup_count_likely(l, LOOKUP_MAX_DRAFT), 0);
+    for (int32_t i = 0; i < 400; i++) {
+        lookup_push(l, i % 50);
+        uint32_t n = lookup_count_likely(l, LOOKUP_MAX_DRAFT);
+        if (i < 50 + LOOKUP_MOST) assert_int_equal(n, 0); /* an accident, for all that is known */
+        assert_true(n >= before);
+        assert_int_equal(lookup_count_likely(l, 1), n ? 1 : 0);
+        before = n;
+    }
+    assert_int_equal(before, LOOKUP_MAX_DRAFT);
+    lookup_push(l, 999);
+    assert_int_equal(lookup_count_likely(l, LOOKUP_MAX_DRAFT), 0);
+    lookup_free(l);
+
+    l = lookup_make(100, LOOKUP_MAX_DRAFT, true);
+    assert_int_equal(lookup_count_likely(l, 3), 3);
+    lookup_free(l);
+}
+
 /* ---- how much is drafted */
 
 #define TOKEN_NS 1000.0
@@ -255,9 +279,9 @@ static void test_bad_measurement(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matches),         cmocka_unit_test(test_capacity),
-        cmocka_unit_test(test_drafts),          cmocka_unit_test(test_copying),
-        cmocka_unit_test(test_wrong_guesses),   cmocka_unit_test(test_ordinary_text),
-        cmocka_unit_test(test_bad_measurement),
+        cmocka_unit_test(test_drafts),          cmocka_unit_test(test_likely),
+        cmocka_unit_test(test_copying),         cmocka_unit_test(test_wrong_guesses),
+        cmocka_unit_test(test_ordinary_text),   cmocka_unit_test(test_bad_measurement),
     };
     return cmocka_run_group_tests_name("lookup", tests, NULL, NULL);
 }

@@ -217,7 +217,7 @@ static uint32_t find_places(const calls *c, const taken *t, place *all) {
         for (uint32_t k = 0; k < a.n_writes; k++) {
             const value *v = a.writes[k];
             if (v->kind != VALUE_ACTIVATION) continue;
-            uint64_t rows = c->items[i]->op->head ? 1 : t->plan->n_batch;
+            uint64_t rows = plan_value_tokens(t->plan, v);
             place    p = {v, v->offset, v->offset + v->stride * rows, stage, stage};
             uint32_t s = stage;
             for (uint32_t r = i; r < c->n; s += c->items[r++]->barrier)

@@ -19,6 +19,7 @@
 #include "eval.h"
 #include "fake_model.h"
 #include "ggufc/runtime.h"
+#include "session.h"
 #include "threads.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -370,6 +371,55 @@ static void test_session_each(void **state) {
     ggufc_session_close(s);
 }
 
+static uint32_t head_calls;
+
+static void count_head(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
+    fake_head(s, args, begin, end);
+    head_calls++;
+}
+
+/* The logits of tokens [first, first + count) of a batch that begins at `pos`; those of one before or
+   behind are computed when asked for, and then no others are there. */
+static void assert_few_logits(ggufc_session *s, const int32_t *tokens, uint32_t pos, uint32_t first,
+                              uint32_t count) {
+    float expected[FAKE_VOCAB];
+    head_calls = 0;
+    assert_int_equal(session_compute_logits(s, first, count), model.heads.count != 0);
+    for (uint32_t k = 0; k < FAKE_BATCH; k++) {
+        uint32_t i = (first + k) % FAKE_BATCH;
+        fake_expect(tokens, pos + i + 1, expected);
+        assert_memory_equal(session_logits_at(s, i), expected, sizeof expected);
+        if (k + 1 == count && model.heads.count) assert_int_equal(head_calls, 0);
+    }
+    assert_logits(s, tokens, pos + FAKE_BATCH);
+}
+
+/* A model without a list for a few tokens has the same, one by one. */
+static void test_session_few_logits(void **state) {
+    (void)state;
+    ggufc_model whole = model;
+    ggufc_call  counted = { count_head, fake_head_args, FAKE_VOCAB, 0 };
+    int32_t     tokens[FAKE_CTX];
+    fill_tokens(tokens, FAKE_CTX);
+    model.head = (ggufc_calls){ &counted, 1 };
+    for (int k = 0; k < 2; k++) {
+        ggufc_session *s = open_session(1);
+        assert_false(session_compute_logits(s, 0, 1)); /* of nothing */
+        for (uint32_t pos = 0; pos < 2 * FAKE_BATCH; pos += FAKE_BATCH) {
+            assert_int_equal(ggufc_session_evaluate(s, tokens + pos, FAKE_BATCH, &error), GGUFC_OK);
+            for (uint32_t count = 2; count <= GGUFC_BATCH_EXACT; count++)
+                for (uint32_t first = 0; first + count <= FAKE_BATCH; first++)
+                    assert_few_logits(s, tokens, pos, first, count);
+        }
+        assert_int_equal(ggufc_session_truncate(s, FAKE_BATCH, &error), GGUFC_OK);
+        assert_false(session_compute_logits(s, 0, 2));
+        assert_null(session_logits_at(s, 0));
+        ggufc_session_close(s);
+        model.heads = (ggufc_calls){ 0 };
+    }
+    model = whole;
+}
+
 static void test_session_truncate(void **state) {
     (void)state;
     int32_t tokens[] = { 1, 2, 3, 4, 5 }, other[] = { 1, 2, 9, 8 };
@@ -589,6 +639,7 @@ int main(void) {
         cmocka_unit_test(test_session_batches),
         cmocka_unit_test(test_session_lists),
         cmocka_unit_test(test_session_each),
+        cmocka_unit_test(test_session_few_logits),
         cmocka_unit_test(test_session_truncate),
         cmocka_unit_test(test_session_bad_tokens),
         cmocka_unit_test(test_session_context),

@@ -356,5 +356,5 @@ bool emit_reads_body(const op *o, const value *v) {
 }
 
 val emit_input_token(emit *e, const op *o, const value *v, val token) {
-    return emit_reads_body(o, v) ? e->out_token : token;
+    return emit_reads_body(o, v) ? emit_add(e, e->out_token, token) : token;
 }

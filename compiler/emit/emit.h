@@ -148,7 +148,7 @@ void emit_kernel_end(emit *e);
    the table is wanted (the kernel exists already), the result is NULL. */
 val emit_operand(emit *e, uint64_t number);
 
-/* Whether o, of the head, reads v of the body: then it reads the row of state.out_token. */
+/* Whether o, of the head, reads v of the body: then it reads the rows from state.out_token on. */
 bool emit_reads_body(const op *o, const value *v);
 
 /* Which token's row of input v op o reads when it makes `token`. */
@@ -257,7 +257,10 @@ char    *emit_sink_key(emit *e, const op *o);         /* what of it a kernel's n
 
 /* ---- emitters of ops: each gives the kernel for an op, and its operands in e->operands */
 
-val emit_matmul(emit *e, const plan_call *c, bool prefill);
+/* For how many tokens a call is: one, any number, or at most GGUFC_BATCH_EXACT. */
+enum emit_tokens { EMIT_ONE, EMIT_ANY, EMIT_FEW };
+
+val emit_matmul(emit *e, const plan_call *c, enum emit_tokens tokens);
 val emit_attention(emit *e, const plan_call *c, bool prefill);
 val emit_elementwise(emit *e, const plan_call *c);
 

@@ -291,10 +291,11 @@ static void one_token(const matmul *m, val first) {
 
 /* ---- the kernel */
 
-static const char *kernel_name(emit *e, const op *o, uint32_t rows, bool prefill) {
+static const char *kernel_name(emit *e, const op *o, uint32_t rows, enum emit_tokens tokens) {
+    static const char *const forms[] = {[EMIT_ONE] = "decode", [EMIT_ANY] = "prefill", [EMIT_FEW] = "few"};
     uint32_t n_weights = o->kind == OP_GLU_MATMUL ? 2 : 1;
     const char *name = arena_printf(
-        e->memory, "%s_%s_%s_k%llu_r%u", prefill ? "prefill" : "decode", op_infos[o->kind].name,
+        e->memory, "%s_%s_%s_k%llu_r%u", forms[tokens], op_infos[o->kind].name,
         quant_find(o->in[0]->type)->name, (unsigned long long)o->in[0]->ne[0], rows);
     if (packed_for(o, rows)) name = arena_printf(e->memory, "%s_packed", name);
     if (emit_reads_body(o, o->in[n_weights])) name = arena_printf(e->memory, "%s_one", name);
@@ -346,19 +347,19 @@ static matmul begin(emit *e, const plan_call *c) {
     return m;
 }
 
-val emit_matmul(emit *e, const plan_call *c, bool prefill) {
-    const char *name = kernel_name(e, c->op, c->rows, prefill);
+val emit_matmul(emit *e, const plan_call *c, enum emit_tokens tokens) {
+    const char *name = kernel_name(e, c->op, c->rows, tokens);
     bool   fresh = emit_kernel_begin(e, name);
     matmul m = begin(e, c);
     if (fresh) {
-        bool     tiled = prefill && by_tiles(&m);
-        uint32_t slots = prefill ? e->isa->tokens : 1;
+        bool     tiled = (tokens == EMIT_ANY || (tokens == EMIT_FEW && m.packed)) && by_tiles(&m);
+        uint32_t slots = tokens != EMIT_ONE ? e->isa->tokens : 1;
         if (tiled && emit_tile_tokens(e, m.weight_type[0]) > slots) slots = emit_tile_tokens(e, m.weight_type[0]);
         for (uint32_t w = 0; w < m.n_weights; w++) m.buffer[w] = emit_local(e, 4ull * slots * m.rows);
         if (tiled && !m.packed) m.tiles = emit_local(e, tiles_bytes(&m, m.n_weights));
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);
         val  first = emit_mul_const(e, unit.i, m.rows);
-        if (prefill)
+        if (tokens != EMIT_ONE)
             all_tokens(&m, first);
         else
             one_token(&m, first);

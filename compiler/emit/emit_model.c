@@ -52,20 +52,20 @@ static void put_array(record *r, const char *name, const void *data, uint64_t co
 
 /* ---- calls */
 
-static val emit_call(emit *e, const plan_call *c, bool prefill) {
+static val emit_call(emit *e, const plan_call *c, enum emit_tokens tokens) {
     enum { PER_TOKEN = GGUFC_CALL_PER_TOKEN, BARRIER = GGUFC_CALL_BARRIER };
     val kernel;
     switch (c->op->kind) {
     case OP_MATMUL:
-    case OP_GLU_MATMUL: kernel = emit_matmul(e, c, prefill); break;
-    case OP_ATTENTION: kernel = emit_attention(e, c, prefill); break;
+    case OP_GLU_MATMUL: kernel = emit_matmul(e, c, tokens); break;
+    case OP_ATTENTION: kernel = emit_attention(e, c, tokens != EMIT_ONE); break;
     default: kernel = emit_elementwise(e, c);
     }
     val *numbers = ARENA_ARRAY(e->memory, val, e->n_operands + 1);
     for (uint32_t i = 0; i < e->n_operands; i++) numbers[i] = emit_i64(e, e->operands[i]);
     val args = emit_constant(e, "args", LLVMConstArray2(e->i64, numbers, e->n_operands), 8);
 
-    bool   per_token = c->per_token && !c->op->head; /* the head is one token's */
+    bool   per_token = c->per_token && !(c->op->head && tokens == EMIT_ONE); /* n_tokens is the batch's */
     record call = {.e = e};
     put(&call, kernel);
     put(&call, args);
@@ -74,10 +74,11 @@ static val emit_call(emit *e, const plan_call *c, bool prefill) {
     return record_end(&call);
 }
 
-static void put_calls(record *r, const char *name, const plan_call *calls, uint32_t n, bool prefill) {
+static void put_calls(record *r, const char *name, const plan_call *calls, uint32_t n,
+                      enum emit_tokens tokens) {
     emit *e = r->e;
     val  *all = ARENA_ARRAY(e->memory, val, n);
-    for (uint32_t i = 0; i < n; i++) all[i] = emit_call(e, &calls[i], prefill);
+    for (uint32_t i = 0; i < n; i++) all[i] = emit_call(e, &calls[i], tokens);
     record list = {.e = e};
     put(&list, emit_constant(e, name, LLVMConstArray2(LLVMTypeOf(all[0]), all, n), 16));
     put_u64(&list, n);
@@ -164,13 +165,15 @@ static void put_model(record *r, const graph *g, const emit_facts *facts) {
     put_u64(r, p->kv_bytes);
     put_u64(r, p->weight_bytes);
     put_u64(r, g->output->offset);
+    put_u64(r, g->output->stride);
     put_u64(r, facts->file_bytes);
     put_u64(r, facts->index_offset);
     put_u64(r, facts->index_bytes);
     put_u64(r, facts->index_hash);
-    put_calls(r, "decode_calls", p->body, p->n_body, false);
-    put_calls(r, "prefill_calls", p->body, p->n_body, true);
-    put_calls(r, "head_calls", p->head, p->n_head, false);
+    put_calls(r, "decode_calls", p->body, p->n_body, EMIT_ONE);
+    put_calls(r, "prefill_calls", p->body, p->n_body, EMIT_ANY);
+    put_calls(r, "head_calls", p->head, p->n_head, EMIT_ONE);
+    put_calls(r, "heads_calls", p->head, p->n_head, EMIT_FEW);
     put_vocab(r, facts->vocab);
     put(r, LLVMConstNull(r->e->ptr)); /* no embedded weights */
     put_activations(r, g);

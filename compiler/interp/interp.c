@@ -200,7 +200,9 @@ void interp_model(arena *a, const graph *g, const interp_options *options, ggufc
     add_ops(&p, true);
     model->decode = model->prefill = (ggufc_calls){ p.calls, n_body };
     model->head = (ggufc_calls){ p.calls + n_body, p.n_calls - n_body };
+    model->heads = (ggufc_calls){ 0 };
     model->logits_offset = p.places[g->output->id].offset;
+    model->logits_stride = p.places[g->output->id].stride;
     model->n_ctx = options->n_ctx;
     model->n_batch = options->n_batch;
     if (options->trace) add_activations(&p);

@@ -1,20 +1,22 @@
 /* ggufc/model.h - the ABI between generated code and the runtime.
  *
  * A compiled model is one constant, `ggufc_compiled` (or the name given with --symbol): what it needs
- * to know of its weights file, its tokenizer as tables, the sizes of its memory, and three lists of
+ * to know of its weights file, its tokenizer as tables, the sizes of its memory, and four lists of
  * calls. Evaluating a list means: every thread walks it from the start, does its share of each
  * call's units, and waits for the others where a call says so. That is all the runtime knows of the
  * model's mathematics; it is freestanding C and so are the kernels.
  *
  *     body of n tokens   n == 1 ? decode : prefill      leaves hidden states in the arena
  *     head of one token  head, for state.out_token      leaves n_vocab logits at logits_offset
+ *     … of a few         heads, for state.n_tokens      leaves those of token out_token + i
+ *                        from state.out_token on        i · logits_stride bytes behind them
  */
 #ifndef GGUFC_MODEL_H
 #define GGUFC_MODEL_H
 
 #include <stdint.h>
 
-#define GGUFC_ABI 2
+#define GGUFC_ABI 3
 
 /* In a batch of at most so many tokens each has the logits, to the bit, that it has when all are
    evaluated one by one. Larger ones may be summed in another order. */
@@ -27,9 +29,9 @@ typedef struct ggufc_state {
     uint8_t       *arena;
     uint8_t       *kv;
     const int32_t *tokens;    /* n_tokens ids, each in 0 … n_vocab - 1 */
-    uint32_t       n_tokens;  /* 1 … n_batch */
+    uint32_t       n_tokens;  /* 1 … n_batch; for heads, 1 … GGUFC_BATCH_EXACT */
     uint32_t       pos;       /* pos + n_tokens <= n_ctx */
-    uint32_t       out_token; /* the token of this batch whose logits the head computes */
+    uint32_t       out_token; /* the (first) token of this batch whose logits the head computes */
 } ggufc_state;
 
 /* Computes units begin … end - 1 of a call. `args` are byte offsets of its operands. Units are
@@ -120,9 +122,9 @@ static inline uint64_t ggufc_index_hash(const uint8_t *data, uint64_t size) {
 typedef struct ggufc_activation {
     const char *name;   /* "Qcur-0" */
     uint64_t    offset; /* in the arena, of the first token's values */
-    uint64_t    stride; /* bytes from one token's values to the next; nothing for the head's */
+    uint64_t    stride; /* bytes from one token's values to the next; the head's have one token */
     uint64_t    ne[3];
-    uint32_t    head; /* made by the head: of the token state.out_token alone */
+    uint32_t    head; /* made by the head: of the token state.out_token */
     uint32_t    pad;
 } ggufc_activation;
 
@@ -141,8 +143,10 @@ typedef struct ggufc_model {
     const char *path;        /* absolute path of the GGUF file at compile time */
     uint64_t    arena_bytes, kv_bytes, weight_bytes;
     uint64_t    logits_offset; /* in the arena: n_vocab f32 */
+    uint64_t    logits_stride; /* bytes from one token's logits to the next, of heads */
     uint64_t    file_bytes, index_offset, index_bytes, index_hash;
     ggufc_calls decode, prefill, head;
+    ggufc_calls heads; /* no calls: logits are computed one by one, by head */
     const ggufc_vocab *vocab; /* NULL: no tokenizer that is supported */
     const uint8_t *embedded;  /* the file's bytes, aligned to 64; NULL: the file is mapped */
     const ggufc_activation *activations; /* in order of execution; NULL without --trace */
