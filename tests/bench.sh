@@ -178,7 +178,8 @@ compile() {
     : >"$series/$name.compile-ms"
     for _ in 1 2 3 4 5; do
         begin=$(date +%s%N)
-        "$out/ggufc" "$file" ${flags:+"$flags"} -o "$executable"
+        "$out/ggufc" "$file" ${flags:+"$flags"} -o "$executable" 2>"$series/$name.messages" ||
+            { cat "$series/$name.messages" >&2; die 1 "$name cannot be compiled"; }
         echo $((($(date +%s%N) - begin) / 1000)) | awk '{ print $1 / 1000 }' >>"$series/$name.compile-ms"
     done
 }
