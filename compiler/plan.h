@@ -19,7 +19,7 @@
 
 /* A range of a cache that attention of a few tokens is split into has that many positions times a
    power of two. A constant, whatever the number of threads: they must not change a result. */
-#define PLAN_RANGE_LEAST 512
+#define PLAN_RANGE_LEAST 1024
 
 typedef struct plan_options {
     uint32_t n_ctx;   /* positions in the key-value cache */

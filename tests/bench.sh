@@ -35,7 +35,11 @@ tinyllama-1.1b      speed   tinyllama-1.1b     -                native 256    32
 tinyllama-8k        speed   tinyllama-1.1b     --ctx=8704       native 256    32        8192  1    3
 tinyllama-6l-f16    speed   tinyllama-6l-f16   -                native 256    32        0     1    5
 tinyllama-6l-bf16   speed   tinyllama-6l-bf16  -                native 256    32        0     1    5
+demo-packed         speed   demo               --pack           native 256    128       0     5    7
+stories-15m-packed  speed   stories-15m        --pack           native 128    64        0     3    7
+tinyllama-packed    speed   tinyllama-1.1b     --pack           native 256    32        0     1    5
 tinyllama-repeats   lookup  tinyllama-tied     -                -      0      384       0     1    5
+repeats-packed      lookup  tinyllama-tied     --pack           -      0      384       0     1    5
 limits-1.1b         limits  tinyllama-1.1b     -                -      256    32        0     1    5
 limits-f16          limits  tinyllama-6l-f16   -                -      256    32        0     1    5
 tinyllama-avx2      speed   tinyllama-1.1b     --cpu=x86-64-v3  avx2   256    32        0     1    5

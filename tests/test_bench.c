@@ -514,19 +514,21 @@ static double sum_of(const void *memory, bool integers) {
     return sum;
 }
 
-static void check_products(const emit_peak_table *t, void *memory) {
+/* Operands are ones: f32, bytes, or i16 where a lane holds two `columns`. */
+static void check_products(const emit_peak_table *t, uint32_t columns, void *memory) {
+    const uint32_t ones = columns == 2 ? 0x00010001 : 0x01010101;
     const uint32_t rounds = 7;
     const float    one = 1;
     for (int integers = 0; integers < 2; integers++) {
         uint8_t *bytes = memory;
         for (size_t i = 0; i < EMIT_PEAK_BYTES; i++)
-            bytes[i] = integers ? 1 : ((const uint8_t *)&one)[i % sizeof one];
+            bytes[i] = ((const uint8_t *)(integers ? (const void *)&ones : &one))[i % sizeof one];
         double before = sum_of(memory, integers);
         /* What is not overwritten was there before: a second time tells how much was. */
         (integers ? t->dot : t->fma)(memory, rounds);
         double after = sum_of(memory, integers);
         double products = (double)(integers ? t->dots : t->fmas) * rounds;
-        double element = integers ? 0x01010101 : 1, lanes = (products - (after - before)) / element;
+        double element = integers ? ones : 1, lanes = (products - (after - before)) / element;
         /* `lanes` numbers of `element` made room for the sums. */
         assert_true(lanes > 0 && lanes == floor(lanes) && lanes <= EMIT_PEAK_BYTES / 4);
         assert_true(products > 0 && fmod(products, lanes * rounds) == 0);
@@ -568,7 +570,7 @@ static void peaks_are_what_they_say(void **state) {
         jit  *j = jit_load(&d, object, EMIT_PEAK_SYMBOL, &table);
         void *memory = aligned_alloc(64, EMIT_PEAK_BYTES);
         assert_true(j && memory);
-        check_products(table, memory);
+        check_products(table, machine.isa->tile_columns, memory);
         check_reads(table, memory);
         free(memory);
         jit_free(j);

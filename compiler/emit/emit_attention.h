@@ -1,7 +1,9 @@
-/* emit_attention.h - what the three files of attention share.
+/* emit_attention.h - what the files of attention share.
  *
- *     emit_attention.c        the kernels and their units; a head or two whose sums fit the registers
+ *     emit_attention.c        the kernels and their units
+ *     emit_attention_heads.c  a few heads of a token, their sums in registers
  *     emit_attention_tile.c   many rows (queries) times a chunk of the cache, as matrix products
+ *     emit_attention_turn.c   keys turned for that
  *     emit_attention_range.c  results: to the sinks, or a range's to memory and all ranges merged
  *
  * A row is one query head of one token. A unit has the rows of one kv head (they read the same keys
@@ -47,6 +49,8 @@ val attention_query(const attention *a, val token, val head);
 /* Ranges that a token at `position` sees. */
 val attention_ranges(const attention *a, val position);
 
+val attention_smaller(emit *e, val a, val b);
+
 /* Of numbers below 2^32 (i64) by a constant: processors that cannot divide multiply instead. */
 val attention_divide(emit *e, val n, uint32_t by);
 val attention_remainder(emit *e, val n, uint32_t by);
@@ -59,6 +63,19 @@ void attention_finish(const attention *a, const attention_row *row, val sums, va
 
 /* Merges what the ranges of a token's head have left. */
 void attention_merge(const attention *a, val token, val head);
+
+/* ---- emit_attention_turn.c */
+
+/* `lanes` vectors of n values (a power of two, at most lanes) become n vectors of `lanes`, in place. */
+void attention_turn(emit *e, val *vectors, uint32_t n);
+
+/* ---- emit_attention_heads.c */
+
+/* Whether the heads of a group are taken by a few whose queries and sums fit the registers. */
+bool attention_goes_by_heads(const attention *a);
+
+/* Those of a kv head for one token, over one range of positions (NULL: all). */
+void attention_by_heads(const attention *a, val kv_head, val token, val range);
 
 /* ---- emit_attention_tile.c */
 

@@ -93,92 +93,6 @@ uint64_t attention_frame_bytes(const attention *a, const tiling *t, uint32_t row
 
 /* ---- converting a chunk */
 
-static val half(emit *e, val v, uint32_t which) {
-    uint32_t n = emit_length(v) / 2;
-    return emit_pick(e, v, NULL, which * n, 1, n);
-}
-
-/* The vector of which element i is from[i] of the pair (x, y). */
-static val gather(emit *e, val x, val y, const uint32_t *from, uint32_t n) {
-    val mask[EMIT_MAX_LANES];
-    for (uint32_t i = 0; i < n; i++) mask[i] = emit_i32(e, from[i]);
-    return LLVMBuildShuffleVector(e->builder, x, y, LLVMConstVector(mask, n), "");
-}
-
-/* Of x and y, taken as groups of four: in each group elements a and b of x's, then the same of y's
-   (pairs), or each element of x followed by y's. */
-static val mix_groups(emit *e, val x, val y, uint32_t a, uint32_t b, bool pairs) {
-    uint32_t from[EMIT_MAX_LANES], n = emit_length(x);
-    for (uint32_t i = 0; i < n; i += 4) {
-        from[i] = i + a;
-        from[i + 1] = pairs ? i + b : n + i + a;
-        from[i + 2] = pairs ? n + i + a : i + b;
-        from[i + 3] = n + i + b;
-    }
-    return gather(e, x, y, from, n);
-}
-
-/* Every other group of four of x, then of y, from the first-th on. */
-static val pick_fours(emit *e, val x, val y, uint32_t first) {
-    uint32_t from[EMIT_MAX_LANES], n = emit_length(x);
-    for (uint32_t i = 0; i < n; i++) from[i] = (2 * (i / 4) + first) * 4 + i % 4;
-    return gather(e, x, y, from, n);
-}
-
-/* Four vectors: their groups of four are turned, each for itself. */
-static void turn_fours(emit *e, val *v) {
-    val low = mix_groups(e, v[0], v[1], 0, 1, false), high = mix_groups(e, v[0], v[1], 2, 3, false);
-    val low2 = mix_groups(e, v[2], v[3], 0, 1, false), high2 = mix_groups(e, v[2], v[3], 2, 3, false);
-    v[0] = mix_groups(e, low, low2, 0, 1, true);
-    v[1] = mix_groups(e, low, low2, 2, 3, true);
-    v[2] = mix_groups(e, high, high2, 0, 1, true);
-    v[3] = mix_groups(e, high, high2, 2, 3, true);
-}
-
-/* As many vectors as lanes become the vectors of their first elements, their second, …: in groups of
-   four, which is what processors do at once, and then whole groups. */
-static void turn_square(emit *e, val *v) {
-    uint32_t lanes = e->isa->lanes, n = lanes / 4;
-    for (uint32_t i = 0; i < lanes; i += 4) turn_fours(e, &v[i]);
-    for (uint32_t k = 0; k < 4; k++) {
-        val groups[EMIT_MAX_LANES / 4], next[EMIT_MAX_LANES / 4];
-        for (uint32_t i = 0; i < n; i++) groups[i] = v[4 * i + k];
-        for (uint32_t step = 1; step < n; step *= 2) {
-            for (uint32_t i = 0; i < n / 2; i++)
-                for (uint32_t j = 0; j < 2; j++)
-                    next[i + j * n / 2] = pick_fours(e, groups[2 * i], groups[2 * i + 1], j);
-            for (uint32_t i = 0; i < n; i++) groups[i] = next[i];
-        }
-        for (uint32_t i = 0; i < n; i++) v[4 * i + k] = groups[i];
-    }
-}
-
-/* `lanes` vectors of n values become n vectors of `lanes`. Short ones are interleaved with those half
-   of all before them until they are full; then each step halves how many neighbours of one vector's a
-   vector holds. */
-static void transpose(emit *e, val *vectors, uint32_t n) {
-    uint32_t lanes = e->isa->lanes, left = lanes;
-    if (n == lanes && lanes % 4 == 0) {
-        turn_square(e, vectors);
-        return;
-    }
-    while (left > n) {
-        left /= 2;
-        for (uint32_t i = 0; i < left; i++) vectors[i] = emit_interleave(e, vectors[i], vectors[i + left]);
-    }
-    for (uint32_t groups = 1; left > 1; groups *= 2) {
-        val next[EMIT_MAX_LANES];
-        left /= 2;
-        for (uint32_t g = 0; g < groups; g++)
-            for (uint32_t i = 0; i < left; i++) {
-                val x = vectors[2 * g * left + i], y = vectors[2 * g * left + i + left];
-                next[2 * g * left + i] = emit_interleave(e, half(e, x, 0), half(e, y, 0));
-                next[(2 * g + 1) * left + i] = emit_interleave(e, half(e, x, 1), half(e, y, 1));
-            }
-        for (uint32_t i = 0; i < n; i++) vectors[i] = next[i];
-    }
-}
-
 /* `lanes` positions from `at` of the chunk on; whatever stands behind the last is converted too, and
    masked later. A part that would reach over the end of the rows begins earlier instead. */
 static void turn_keys(const tile_pass *p, val at) {
@@ -196,7 +110,7 @@ static void turn_keys(const tile_pass *p, val at) {
     to = emit_at(e, to, emit_mul_const(e, first, 4 * p->step));
     for (uint32_t i = 0; i < lanes; i++)
         vectors[i] = emit_load_f32(e, QUANT_F16, emit_at_const(e, from, 2ull * i * d), n);
-    transpose(e, vectors, n);
+    attention_turn(e, vectors, n);
     for (uint32_t i = 0; i < n; i++)
         emit_store(e, vectors[i], emit_at_const(e, to, 4ull * i * p->step), 4 * lanes);
     emit_loop_end(e, &l, NULL);
@@ -286,12 +200,19 @@ static void score_tile(const tile_pass *p) {
     emit_loop_end(e, &inner, sums);
     val to = emit_at(e, p->scores, emit_mul_const(e, l.i, 4));
     for (uint32_t r = 0; r < p->t.rows; r++)
-        for (uint32_t v = 0; v < n; v++)
-            emit_store(e, sums[r * n + v], emit_at_const(e, to, 4ull * (r * p->t.chunk + v * lanes)), 4 * lanes);
+        for (uint32_t v = 0; v < n; v++) {
+            val at = emit_at_const(e, to, 4ull * (r * p->t.chunk + v * lanes));
+            emit_store(e, sums[r * n + v], at, 4 * lanes);
+        }
     emit_loop_end(e, &l, NULL);
 }
 
 /* ---- softmax */
+
+static val half(emit *e, val v, uint32_t which) {
+    uint32_t n = emit_length(v) / 2;
+    return emit_pick(e, v, NULL, which * n, 1, n);
+}
 
 /* The largest element of each of n vectors (a power of two, at most their length). */
 static val max_each(emit *e, val *vectors, uint32_t n) {
@@ -345,7 +266,8 @@ static void weigh(const tile_pass *p, const val *limits, val now) {
     uint32_t lanes = e->isa->lanes, rows = p->t.rows;
     val      most[MAX_ROWS], totals[MAX_ROWS];
     for (uint32_t r = 0; r < rows; r++) {
-        val total = emit_load(e, emit_vector(e->f32, lanes), emit_at_const(e, p->tile, 4ull * r * lanes), 4 * lanes);
+        val at = emit_at_const(e, p->tile, 4ull * r * lanes);
+        val total = emit_load(e, emit_vector(e->f32, lanes), at, 4 * lanes);
         totals[r] = emit_fmul(e, total, all_lanes(e, emit_at_const(e, p->shrink, 4 * r), lanes));
         most[r] = emit_splat(e, emit_pick(e, now, NULL, r, 1, 1), lanes);
     }
@@ -386,7 +308,8 @@ static val load_value(const tile_pass *p, val position, uint32_t i) {
 }
 
 /* Adds `unroll` positions from `at` on to n vectors of each row's sums, from the first-th on. */
-static void add_positions(const tile_pass *p, val at, uint32_t unroll, uint32_t first, uint32_t n, val *sums) {
+static void add_positions(const tile_pass *p, val at, uint32_t unroll, uint32_t first, uint32_t n,
+                          val *sums) {
     emit *e = p->a->e;
     val   weights = emit_at(e, p->scores, emit_mul_const(e, at, 4));
     for (uint32_t u = 0; u < unroll; u++) {
@@ -409,8 +332,10 @@ static void add_some(const tile_pass *p, val from, val to, uint32_t unroll, uint
     branch   any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, from, to, ""));
     for (uint32_t r = 0; r < rows; r++) {
         at[r] = emit_at_const(e, p->tile, sums_at(p->a, &p->t) + 4ull * (r * p->t.padded + first * width));
-        for (uint32_t v = 0; v < n; v++)
-            sums[r * n + v] = emit_load(e, emit_vector(e->f32, width), emit_at_const(e, at[r], 4ull * v * width), 4);
+        for (uint32_t v = 0; v < n; v++) {
+            val place = emit_at_const(e, at[r], 4ull * v * width);
+            sums[r * n + v] = emit_load(e, emit_vector(e->f32, width), place, 4);
+        }
     }
     loop l = emit_loop_begin(e, from, to, unroll);
     for (uint32_t i = 0; i < rows * n; i++) sums[i] = emit_loop_carry(e, &l, sums[i]);
@@ -458,14 +383,10 @@ static void add_all_values(const tile_pass *p) {
 
 /* ---- a tile and a chunk */
 
-static val smaller(emit *e, val a, val b) {
-    return LLVMBuildSelect(e->builder, LLVMBuildICmp(e->builder, LLVMIntULT, a, b, ""), a, b, "");
-}
-
 /* The position of a row, the last one's for those that only fill a tile. */
 static val row_position(const attention *a, val row, val n_rows, val pos) {
     emit *e = a->e;
-    val   real = smaller(e, row, emit_sub(e, n_rows, emit_i64(e, 1)));
+    val   real = attention_smaller(e, row, emit_sub(e, n_rows, emit_i64(e, 1)));
     return emit_add(e, pos, attention_divide(e, real, a->group));
 }
 
@@ -477,7 +398,7 @@ static void take_tile(tile_pass *p, val row, val n_rows, val pos, val count) {
     val      last = row_position(p->a, emit_add(e, row, emit_i64(e, p->t.rows - 1)), n_rows, pos);
     val      first = row_position(p->a, row, n_rows, pos);
     branch   any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntUGE, last, p->chunk, ""));
-    p->count = smaller(e, count, emit_add(e, emit_sub(e, last, p->chunk), one));
+    p->count = attention_smaller(e, count, emit_add(e, emit_sub(e, last, p->chunk), one));
     score_tile(p);
     /* All rows see all of it, and it ends with a vector. */
     val odd = LLVMBuildAnd(e->builder, p->count, emit_i64(e, lanes - 1), "");
@@ -492,7 +413,7 @@ static void take_tile(tile_pass *p, val row, val n_rows, val pos, val count) {
     val    limits[MAX_ROWS] = {NULL};
     for (uint32_t r = 0; r < p->t.rows; r++) {
         val seen = row_position(p->a, emit_add(e, row, emit_i64(e, r)), n_rows, pos);
-        seen = emit_sub(e, smaller(e, seen, emit_sub(e, end, one)), p->chunk);
+        seen = emit_sub(e, attention_smaller(e, seen, emit_sub(e, end, one)), p->chunk);
         limits[r] = emit_splat(e, LLVMBuildTrunc(e->builder, seen, e->i32, ""), lanes);
     }
     soften(p, limits);
@@ -520,7 +441,7 @@ val attention_tile_function(const attention *a, const tiling *t) {
     p.scores = emit_local(e, 4ull * t->chunk * t->rows);
     p.shrink = emit_local(e, 4ull * p.square);
     loop chunk = emit_loop_begin(e, arg[5], arg[6], t->chunk);
-    val  count = smaller(e, emit_i64(e, t->chunk), emit_sub(e, arg[6], chunk.i));
+    val  count = attention_smaller(e, emit_i64(e, t->chunk), emit_sub(e, arg[6], chunk.i));
     p.chunk = chunk.i;
     convert_chunk(&p, count);
     loop row = emit_loop_begin(e, emit_i64(e, 0), arg[3], t->rows);
@@ -540,10 +461,11 @@ typedef struct row_place {
     val token, head; /* of the batch, of all */
 } row_place;
 
-static row_place place_row(const attention *a, const tiling *t, const attention_block *b, val row, val n_rows) {
+static row_place place_row(const attention *a, const tiling *t, const attention_block *b, val row,
+                           val n_rows) {
     emit *e = a->e;
     val   number = attention_divide(e, row, t->rows);
-    val   real = smaller(e, row, emit_sub(e, n_rows, emit_i64(e, 1)));
+    val   real = attention_smaller(e, row, emit_sub(e, n_rows, emit_i64(e, 1)));
     row_place place = {
         .tile = emit_at(e, b->frame, emit_mul_const(e, number, tile_bytes(a, t))),
         .slot = attention_remainder(e, row, t->rows),
@@ -608,7 +530,7 @@ void attention_tile_block(const attention *a, const tiling *t, const attention_b
     val   n_rows = emit_mul_const(e, b->count, a->group);
     if (b->range) {
         from = emit_mul_const(e, b->range, a->range);
-        to = smaller(e, to, emit_add(e, from, emit_i64(e, a->range)));
+        to = attention_smaller(e, to, emit_add(e, from, emit_i64(e, a->range)));
     }
     branch any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, from, to, ""));
     begin_rows(a, t, b, n_rows);

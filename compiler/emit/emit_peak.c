@@ -64,7 +64,7 @@ static val emit_dot_products(emit *e, uint64_t *a_round) {
     grid     g = choose_grid(e);
     uint32_t lanes = e->isa->lanes;
     bool     rows = e->isa->dot_rows != NULL;
-    uint32_t n = rows ? 4 * lanes : e->isa->dot_length;
+    uint32_t n = rows ? e->isa->tile_columns * lanes : e->isa->dot_length;
     type operand = rows ? emit_vector(e->i32, lanes) : emit_vector(e->i8, n);
     type sum = emit_vector(e->i32, rows ? lanes : n / 4);
     *a_round = (uint64_t)g.n_weights * g.n_activations * n;

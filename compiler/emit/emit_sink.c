@@ -92,20 +92,13 @@ static void store_quantized(emit *e, const sink *s, val token, val at, val v) {
         return;
     }
     /* F16 and BF16: rounded, but kept as f32 so that no product converts them again. */
-    val rounded;
-    switch (q->type) {
-    case QUANT_F16: rounded = emit_half_to_f32(e, emit_f32_to_half(e, v)); break;
-    case QUANT_BF16: {
-        val bits = emit_f32_to_bf16(e, v);
-        rounded = emit_bf16_to_f32(e, bits);
-        if (e->isa->dot_bf16) {
-            uint64_t pairs = isa_activation_layout(e->isa, q->type, value_count(q)).tile;
-            emit_store(e, bits, emit_at(e, emit_at_const(e, row, pairs), emit_mul_const(e, at, 2)), 2);
-        }
-        break;
-    }
-    default: bug("activations of type %u", q->type);
-    }
+    if (q->type != QUANT_F16 && q->type != QUANT_BF16) bug("activations of type %u", q->type);
+    bool half = q->type == QUANT_F16;
+    val  bits = half ? emit_f32_to_half(e, v) : emit_f32_to_bf16(e, v);
+    val  rounded = half ? emit_half_to_f32(e, bits) : emit_bf16_to_f32(e, bits);
+    activation_layout layout = isa_activation_layout(e->isa, q->type, value_count(q));
+    if (layout.bytes > layout.halves)
+        emit_store(e, bits, emit_at(e, emit_at_const(e, row, layout.halves), emit_mul_const(e, at, 2)), 2);
     emit_store(e, rounded, emit_at(e, row, emit_mul_const(e, at, 4)), 4);
 }
 

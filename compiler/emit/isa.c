@@ -100,9 +100,10 @@ const isa *isa_select(const char *triple, const char *features) {
 activation_layout isa_activation_layout(const isa *target, enum quant_type type, uint64_t n) {
     activation_layout l = {0};
     if (type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16) {
-        bool pairs = type == QUANT_BF16 && target->dot_bf16;
-        l.tile = pairs ? n * 4 : 0;
-        l.bytes = n * (pairs ? 6 : 4);
+        bool halves = (type == QUANT_F16 && target->native_f16) || (type == QUANT_BF16 && target->dot_bf16);
+        l.halves = n * 4;
+        l.tile = halves && type == QUANT_BF16 ? l.halves : 0;
+        l.bytes = l.halves + (halves ? 2 * n : 0);
         return l;
     }
     if (type != QUANT_Q8_0) bug("activations of type %d", type);

@@ -13,8 +13,8 @@
  *     i32 totals[n / 32]              of a block's corrections, where there is dot_rows as well
  *     i16 wide[n]                     the quants again, where tile_columns is 2
  *
- * F16 and BF16 activations are rounded to that type and stored as f32 values[n]; where there is
- * dot_bf16, those of BF16 follow as bf16 pairs[n].
+ * F16 and BF16 activations are rounded to that type and stored as f32 values[n]; then, where there is
+ * native_f16 or dot_bf16, as they are: halves[n].
  */
 #ifndef GGUFC_ISA_H
 #define GGUFC_ISA_H
@@ -79,7 +79,8 @@ uint32_t isa_cpu_prefetch(const char *cpu);
 /* Where the parts of one row of `n` activations of `type` are. */
 typedef struct activation_layout {
     uint64_t corrections, scales, totals;
-    uint64_t tile; /* what tiles are multiplied with: quants, wide, or pairs */
+    uint64_t halves;
+    uint64_t tile; /* what tiles are multiplied with: quants, wide, values, or halves of BF16 */
     uint64_t bytes;
 } activation_layout;
 
