@@ -77,8 +77,15 @@ END
     rounds=${BENCH_ROUNDS:-$rounds}
 }
 
-# Leaves the model's file in $file. It is dropped from the page cache and read again, so that all
-# programs meet its pages as a cold start leaves them, whatever was done with the file before.
+# Drops a file from the page cache and reads it again, so that all programs meet its pages as a cold
+# start leaves them, whatever was done with the file before.
+reread() {
+    sync "$1"
+    dd if="$1" iflag=nocache count=0 status=none || say "$1 stays in the page cache as it is"
+    cat "$1" >/dev/null
+}
+
+# Leaves the model's file in $file.
 find_model() {
     file=$out/models/$model.gguf
     if [ "$model" = demo ]; then
@@ -88,9 +95,7 @@ find_model() {
         # shellcheck disable=SC2086
         "$out/tools/make_model" ${recipe:-$model} -o "$file"
     fi
-    sync "$file"
-    dd if="$file" iflag=nocache count=0 status=none || say "$file stays in the page cache as it is"
-    cat "$file" >/dev/null
+    reread "$file"
 }
 
 # ---- figures
@@ -182,9 +187,11 @@ compile() {
     : >"$series/$name.compile-ms"
     for _ in 1 2 3 4 5; do
         begin=$(date +%s%N)
-        "$out/ggufc" "$file" ${flags:+"$flags"} -o "$executable"
+        "$out/ggufc" "$file" ${flags:+"$flags"} -o "$executable" 2>"$series/$name.messages" ||
+            { cat "$series/$name.messages" >&2; die 1 "$name cannot be compiled"; }
         echo $((($(date +%s%N) - begin) / 1000)) | awk '{ print $1 / 1000 }' >>"$series/$name.compile-ms"
     done
+    [ ! -e "$executable.weights" ] || reread "$executable.weights" # --pack
 }
 
 # Milliseconds from exec to the first byte generated; only the demo model has a text to say.
@@ -238,7 +245,7 @@ measure_lookup() {
 lookup_rows() {
     for t in $threads; do
         without=$(median "$series/$name.$t.no-lookup") with=$(median "$series/$name.$t.lookup")
-        printf '| %s | %d | %s | %s | %s | %s |\n' "$model" "$t" "$(short "$without")" "$(short "$with")" \
+        printf '| %s | %d | %s | %s | %s | %s |\n' "$name" "$t" "$(short "$without")" "$(short "$with")" \
             "$(ratio "$with" "$without")" "$(cat "$series/$name.$t.drafts")"
     done >>"$series/lookups.md"
 }
