@@ -277,6 +277,10 @@ value *graph_add_op(graph *g, enum op_kind kind, const char *name, int32_t layer
     return o->out;
 }
 
+uint32_t graph_op_weights(const op *o) {
+    return o->kind == OP_GLU_MATMUL ? 2 : o->kind == OP_MATMUL ? 1 : 0;
+}
+
 uint32_t graph_op_outputs(const op *o, value *outputs[OP_MAX_OUTPUTS]) {
     value *all[OP_MAX_OUTPUTS] = {
         o->fused.product, o->fused.up,    o->fused.sum, o->fused.drop_out ? NULL : o->out,

@@ -186,6 +186,9 @@ value *graph_add_op(graph *g, enum op_kind kind, const char *name, int32_t layer
 op *graph_new_op(graph *g, enum op_kind kind, const char *name, int32_t layer, value *const *in,
                  uint32_t n_in, const op_params *params, char *why);
 
+/* How many weights a matrix product has, its first inputs; 0: it is none. */
+uint32_t graph_op_weights(const op *o);
+
 /* The values that o stores, its own and those that fusion gave it; returns how many. */
 uint32_t graph_op_outputs(const op *o, value *outputs[OP_MAX_OUTPUTS]);
 

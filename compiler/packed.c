@@ -20,12 +20,8 @@ bool packed_supported(const isa *target) {
 
 /* ---- places */
 
-static uint32_t n_weights(const op *o) {
-    return o->kind == OP_GLU_MATMUL ? 2 : o->kind == OP_MATMUL ? 1 : 0;
-}
-
 static bool can_pack(const plan_call *c, const isa *target) {
-    uint32_t n = n_weights(c->op);
+    uint32_t n = graph_op_weights(c->op);
     for (uint32_t i = 0; i < n; i++) {
         const value *w = c->op->in[i];
         if (w->kind != VALUE_WEIGHT || w->type != QUANT_Q8_0 || w->ne[0] % BLOCK) return false;
@@ -34,7 +30,7 @@ static bool can_pack(const plan_call *c, const isa *target) {
 }
 
 bool packed_for(const op *o, uint32_t rows) {
-    uint32_t n = n_weights(o);
+    uint32_t n = graph_op_weights(o);
     for (uint32_t i = 0; i < n; i++)
         if (!o->in[i]->packed || o->in[i]->packed_rows != rows) return false;
     return n > 0;
@@ -42,7 +38,8 @@ bool packed_for(const op *o, uint32_t rows) {
 
 /* The first product that reads a weight decides how many rows its units have. */
 static void mark_packed(const plan_call *c, const isa *target) {
-    for (uint32_t i = 0; can_pack(c, target) && i < n_weights(c->op); i++) {
+    if (!can_pack(c, target)) return;
+    for (uint32_t i = 0; i < graph_op_weights(c->op); i++) {
         value *w = c->op->in[i];
         if (!w->packed) w->packed_rows = c->rows;
         w->packed = true;
@@ -51,7 +48,7 @@ static void mark_packed(const plan_call *c, const isa *target) {
 
 static void mark_copied(const plan_call *c) {
     const op *o = c->op;
-    for (uint32_t i = packed_for(o, c->rows) ? n_weights(o) : 0; i < o->n_in; i++)
+    for (uint32_t i = packed_for(o, c->rows) ? graph_op_weights(o) : 0; i < o->n_in; i++)
         if (o->in[i]) o->in[i]->copied = o->in[i]->kind == VALUE_WEIGHT;
     if (o->fused.bias) o->fused.bias->copied = true;
 }

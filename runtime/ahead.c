@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 
+#include "clock.h"
 #include "generate.h"
 #include "session.h"
 
@@ -32,10 +33,10 @@ static uint32_t draft_tokens(ahead *a, uint64_t limit) {
 static ggufc_status read_batch(ahead *a, int32_t id, uint64_t limit, ggufc_error *error) {
     uint32_t drafted = draft_tokens(a, limit);
     a->batch[0] = id;
-    uint64_t start = generate_clock_ns();
+    uint64_t start = clock_ns();
     ggufc_status status = ggufc_session_evaluate(a->session, a->batch, drafted + 1, error);
     if (status != GGUFC_OK) return status;
-    a->batch_ns = generate_clock_ns() - start;
+    a->batch_ns = clock_ns() - start;
     a->n_batch = drafted + 1;
     a->n_passes++;
     a->n_drafted += drafted;

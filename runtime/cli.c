@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "cli_bench.h"
+#include "clock.h"
 #include "error.h"
 #include "generate.h"
 #include "cli_info.h"
@@ -118,7 +119,7 @@ static void tell_report(const cli *c, const generate_report *r) {
                 " passes for %" PRIu64 " tokens",
              r->n_accepted, r->n_drafted, r->n_passes, r->n_evaluated);
     tell_speed(c, "sampling:", r->sample_ns, r->n_generated);
-    tell_speed(c, "total:", generate_clock_ns() - c->start_ns, 0);
+    tell_speed(c, "total:", clock_ns() - c->start_ns, 0);
     tell(c, "ended by %s after %" PRIu64 " tokens", ends[r->end], r->n_generated);
 }
 
@@ -142,7 +143,7 @@ static ggufc_status read_input(const cli *c, cli_prompt *in, ggufc_error *error)
 static uint64_t random_seed(void) {
     uint32_t seed;
     if (getrandom(&seed, sizeof seed, 0) == sizeof seed) return seed;
-    return (uint32_t)(generate_clock_ns() ^ (uint64_t)getpid() << 16);
+    return (uint32_t)(clock_ns() ^ (uint64_t)getpid() << 16);
 }
 
 static ggufc_status open_session(const cli *c, ggufc_session **session, ggufc_error *error) {
@@ -156,7 +157,7 @@ static ggufc_status open_session(const cli *c, ggufc_session **session, ggufc_er
     };
     ggufc_status status = ggufc_session_open(session, &wanted, error);
     if (status != GGUFC_OK || !c->flags.verbose) return status;
-    tell_speed(c, "load:", generate_clock_ns() - c->start_ns, 0);
+    tell_speed(c, "load:", clock_ns() - c->start_ns, 0);
     tell(c, "weights: %s, %" PRIu32 " threads, context %" PRIu32,
          ggufc_session_weights_path(*session), ggufc_session_n_threads(*session),
          ggufc_session_n_ctx(*session));
@@ -278,7 +279,7 @@ int cli_main(const ggufc_model *model, int argc, char **argv) {
         .model = model,
         .program = path_base_name(argc > 0 ? argv[0] : "ggufc-model"),
         .out = { .fd = STDOUT_FILENO },
-        .start_ns = generate_clock_ns(),
+        .start_ns = clock_ns(),
     };
     catch_signals();
     ggufc_error error;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "clock.h"
 #include "error.h"
 #include "generate.h"
 #include "session.h"
@@ -55,9 +56,9 @@ static ggufc_status bench_measure(bench *b, const char *name, uint32_t count, ui
     uint32_t depth = b->request->depth;
     ggufc_status status = bench_pass(b, depth, count, piece, error);
     for (uint32_t run = 0; run < b->request->n_runs && status == GGUFC_OK; run++) {
-        uint64_t start = generate_clock_ns();
+        uint64_t start = clock_ns();
         status = bench_pass(b, depth, count, piece, error);
-        b->ns[run] = generate_clock_ns() - start;
+        b->ns[run] = clock_ns() - start;
     }
     if (status != GGUFC_OK) return status;
     double seconds = median_seconds(b->ns, b->request->n_runs);

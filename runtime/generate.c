@@ -4,19 +4,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "ahead.h"
+#include "clock.h"
 #include "error.h"
 #include "session.h"
 #include "tokenizer.h"
 #include "utf8.h"
-
-uint64_t generate_clock_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* ---- printing tokens */
 
@@ -85,7 +79,7 @@ static bool is_stopped(const generate_request *r) {
 static ggufc_status read_prompt(generation *g, ggufc_error *error) {
     const generate_request *r = g->request;
     size_t batch = session_model(g->session)->n_batch;
-    uint64_t start = generate_clock_ns();
+    uint64_t start = clock_ns();
     ggufc_status status = GGUFC_OK;
     for (size_t i = 0; i < r->n_tokens && status == GGUFC_OK && !is_stopped(r); i += batch) {
         size_t n = r->n_tokens - i < batch ? r->n_tokens - i : batch;
@@ -93,7 +87,7 @@ static ggufc_status read_prompt(generation *g, ggufc_error *error) {
         g->report->n_prompt += n;
     }
     if (r->n_predict != 0) ggufc_session_logits(g->session);
-    g->report->prompt_ns = generate_clock_ns() - start;
+    g->report->prompt_ns = clock_ns() - start;
     for (size_t i = 0; i < r->n_tokens; i++) sampler_accept(g->choose, r->tokens[i]);
     for (size_t i = 0; g->guess && i < r->n_tokens; i++) lookup_push(g->guess, r->tokens[i]);
     g->reader = ahead_begin(g->session, g->guess);
@@ -102,10 +96,10 @@ static ggufc_status read_prompt(generation *g, ggufc_error *error) {
 
 static int32_t choose_token(generation *g) {
     const float *logits = ahead_logits(&g->reader);
-    uint64_t start = generate_clock_ns();
+    uint64_t start = clock_ns();
     int32_t id = sampler_pick(g->choose, logits);
     sampler_accept(g->choose, id);
-    g->report->sample_ns += generate_clock_ns() - start;
+    g->report->sample_ns += clock_ns() - start;
     return id;
 }
 
@@ -117,10 +111,10 @@ static uint64_t count_wanted(const generation *g) {
 }
 
 static ggufc_status read_token(generation *g, int32_t id, ggufc_error *error) {
-    uint64_t start = generate_clock_ns();
+    uint64_t start = clock_ns();
     ggufc_status status = ahead_read(&g->reader, id, count_wanted(g), error);
     ahead_logits(&g->reader);
-    g->report->eval_ns += generate_clock_ns() - start;
+    g->report->eval_ns += clock_ns() - start;
     g->report->n_evaluated++;
     return status;
 }

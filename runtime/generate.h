@@ -54,6 +54,4 @@ ggufc_status generate_run(ggufc_session *session, sampler *choose, const generat
 /* Never to choose a token that ends generation; without a tokenizer nothing is known to. */
 void generate_forbid_end(sampler *choose, const ggufc_vocab *vocab);
 
-uint64_t generate_clock_ns(void); /* monotonic */
-
 #endif

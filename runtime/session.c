@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
+#include "clock.h"
 #include "cpu.h"
 #include "error.h"
 #include "eval.h"
@@ -349,12 +349,6 @@ typedef struct session_timer {
     uint64_t *ends; /* of each call */
 } session_timer;
 
-static uint64_t session_clock_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static void session_timed_job(void *arg, uint32_t thread, uint32_t n_threads) {
     const session_timer *timer = arg;
     const ggufc_session *s = timer->session;
@@ -365,17 +359,17 @@ static void session_timed_job(void *arg, uint32_t thread, uint32_t n_threads) {
         ggufc_calls one = { &s->list->calls[i], 1 };
         eval_calls(&one, &s->state, &share);
         if (!(one.calls->flags & GGUFC_CALL_BARRIER)) threads_barrier(s->team, thread);
-        if (thread == 0) timer->ends[i] = session_clock_ns();
+        if (thread == 0) timer->ends[i] = clock_ns();
     }
 }
 
 /* A call ends when all threads have ended it, the last one when they have also left the job. */
 static void session_time_list(ggufc_session *s, const ggufc_calls *list, uint64_t *ns) {
     session_timer timer = { s, ns };
-    uint64_t begin = session_clock_ns();
+    uint64_t begin = clock_ns();
     s->list = list;
     threads_run(s->team, session_timed_job, &timer);
-    ns[list->count - 1] = session_clock_ns();
+    ns[list->count - 1] = clock_ns();
     for (uint64_t i = list->count - 1; i > 0; i--) ns[i] -= ns[i - 1];
     ns[0] -= begin;
 }

@@ -293,7 +293,7 @@ static void one_token(const matmul *m, val first) {
 
 static const char *kernel_name(emit *e, const op *o, uint32_t rows, enum emit_tokens tokens) {
     static const char *const forms[] = {[EMIT_ONE] = "decode", [EMIT_ANY] = "prefill", [EMIT_FEW] = "few"};
-    uint32_t n_weights = o->kind == OP_GLU_MATMUL ? 2 : 1;
+    uint32_t n_weights = graph_op_weights(o);
     const char *name = arena_printf(
         e->memory, "%s_%s_%s_k%llu_r%u", forms[tokens], op_infos[o->kind].name,
         quant_find(o->in[0]->type)->name, (unsigned long long)o->in[0]->ne[0], rows);
@@ -323,7 +323,7 @@ static void place_kept(const matmul *m, const value *v, val *base, val *stride) 
 static matmul begin(emit *e, const plan_call *c) {
     const op *o = c->op;
     matmul    m = {.e = e, .o = o, .rows = c->rows, .k = o->in[0]->ne[0]};
-    m.n_weights = o->kind == OP_GLU_MATMUL ? 2 : 1;
+    m.n_weights = graph_op_weights(o);
     m.packed = packed_for(o, c->rows);
     for (uint32_t w = 0; w < m.n_weights; w++) {
         m.weight_type[w] = (enum quant_type)o->in[w]->type;

@@ -16,10 +16,12 @@ const isa *const isa_rows[] = {
 #define AVX512_VNNI AVX512 ",+avx512vnni"
 #define AVX512_BF16 AVX512_VNNI ",+avx512bf16"
 
-static const struct {
+typedef struct cpu {
     const char *name, *features;
     uint32_t    prefetch; /* see isa_cpu_prefetch */
-} cpus[] = {
+} cpu;
+
+static const cpu cpus[] = {
     {"generic", "", 0},
     {"x86-64", "", 0},
     {"x86-64-v2", "", 0},
@@ -56,16 +58,20 @@ static const struct {
     {"znver5", AVX512_BF16 ",+avxvnni", 8u << 10},
 };
 
-const char *isa_cpu_features(const char *cpu) {
+static const cpu *find_cpu(const char *name) {
     for (size_t i = 0; i < ARRAY_LEN(cpus); i++)
-        if (!strcmp(cpus[i].name, cpu)) return cpus[i].features;
+        if (!strcmp(cpus[i].name, name)) return &cpus[i];
     return NULL;
 }
 
-uint32_t isa_cpu_prefetch(const char *cpu) {
-    for (size_t i = 0; i < ARRAY_LEN(cpus); i++)
-        if (!strcmp(cpus[i].name, cpu)) return cpus[i].prefetch;
-    return 0;
+const char *isa_cpu_features(const char *name) {
+    const cpu *found = find_cpu(name);
+    return found ? found->features : NULL;
+}
+
+uint32_t isa_cpu_prefetch(const char *name) {
+    const cpu *found = find_cpu(name);
+    return found ? found->prefetch : 0;
 }
 
 static bool has_feature(const char *features, const char *name, size_t size) {
