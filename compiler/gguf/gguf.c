@@ -218,6 +218,12 @@ float gguf_array_f32(const gguf_array *array, uint64_t i) {
     return (float)gguf_load_float(array->data + i * 4, 4);
 }
 
+gguf_kv gguf_array_value(const gguf_array *array, uint64_t i) {
+    gguf_kv kv = { .type = array->type };
+    gguf_load_value(&kv, array->data + i * gguf_type_find((uint32_t)array->type)->bytes);
+    return kv;
+}
+
 gguf_string gguf_string_next(const uint8_t **cursor) {
     gguf_string string = { (const char *)*cursor + 8, gguf_load(*cursor, 8) };
     *cursor += 8 + string.size;

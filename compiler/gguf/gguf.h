@@ -161,6 +161,7 @@ enum gguf_found gguf_get_array(const gguf_file *f, diag *d, const char *key, enu
    instead: `cursor` starts as array.data and is moved past the string. */
 uint32_t    gguf_array_u32(const gguf_array *array, uint64_t i); /* U32, I32 */
 float       gguf_array_f32(const gguf_array *array, uint64_t i); /* F32 */
+gguf_kv     gguf_array_value(const gguf_array *array, uint64_t i); /* numbers, bools: type and value are set */
 gguf_string gguf_string_next(const uint8_t **cursor);
 
 #endif

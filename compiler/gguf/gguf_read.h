@@ -32,6 +32,9 @@ static inline uint64_t gguf_load(const uint8_t *from, unsigned bytes) {
     return value;
 }
 
+/* The number or bool of kv's type at `from`, into its value. */
+void gguf_load_value(gguf_kv *kv, const uint8_t *from);
+
 double gguf_load_float(const uint8_t *from, unsigned bytes); /* 4 or 8 */
 
 #endif
