@@ -18,6 +18,8 @@
  * below 2^-14 is a subnormal number, a value like any other: how many there are is told, and that
  * they must not be flushed to zero.
  *
+ * Of a split model, a tensor's part is named (in JSON as tensor.part) and offsets count from its start.
+ *
  * Types that quant_read cannot read are shown without values. IQ1_M spreads its scale over other
  * fields, and nothing is told of the scales of plain numbers.
  *
