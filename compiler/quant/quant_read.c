@@ -9,6 +9,7 @@
  * Mistakes are made where the first step reads what they are about. Orders of packed bits are those
  * of the table in quant.c. */
 #include "quant.h"
+#include "quant_grid.h"
 
 #include <inttypes.h>
 
@@ -246,18 +247,11 @@ static void read_q6_k(const uint8_t *b, const quant_mistake *how, float *out) {
 
 /* ---- quants that are positions in a table of 16 */
 
-static const int8_t iq4_values[16] = {
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-};
-
-/* Twice the values of f4 e2m1. */
-static const int8_t fp4_values[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
-
 static void read_iq4_nl(const uint8_t *b, const quant_mistake *how, float *out) {
     parts p;
     p.scale[0] = read_scale(b, how);
     unpack_nibbles(b + 2, 32, 16, how, p.quant);
-    look_up(p.quant, 32, iq4_values);
+    look_up(p.quant, 32, quant_iq4_values);
     combine(&p, 32, 32, out);
 }
 
@@ -270,7 +264,7 @@ static void read_iq4_xs(const uint8_t *b, const quant_mistake *how, float *out) 
         p.scale[i] = d * (float)((int32_t)six_bits - 32);
     }
     unpack_nibbles(b + 8, 256, 16, how, p.quant);
-    look_up(p.quant, 256, iq4_values);
+    look_up(p.quant, 256, quant_iq4_values);
     combine(&p, 256, 32, out);
 }
 
@@ -283,7 +277,7 @@ static void read_mxfp4(const uint8_t *b, const quant_mistake *how, float *out) {
     parts p;
     p.scale[0] = half_of_e8m0(b[0]);
     unpack_nibbles(b + 1, 32, 16, how, p.quant);
-    look_up(p.quant, 32, fp4_values);
+    look_up(p.quant, 32, quant_fp4_values);
     combine(&p, 32, 32, out);
 }
 
@@ -291,7 +285,7 @@ static void read_nvfp4(const uint8_t *b, const quant_mistake *how, float *out) {
     parts p;
     for (uint32_t i = 0; i < 4; i++) p.scale[i] = quant_ue4m3_to_f32(b[i]) * 0.5f;
     unpack_nibbles(b + 4, 64, 8, how, p.quant);
-    look_up(p.quant, 64, fp4_values);
+    look_up(p.quant, 64, quant_fp4_values);
     combine(&p, 64, 16, out);
 }
 
