@@ -3,7 +3,7 @@
  *
  * A grid is a set of points, numbered: a quant of IQ1 and IQ2 stands for a point of eight small
  * integers, one of IQ3 for a point of four. What a weight is besides (a scale, signs, a shift) is
- * said where blocks are read, quant_read_iq.c. */
+ * said where blocks are read, quant_unpack_iq.c. */
 #ifndef GGUFC_QUANT_GRID_H
 #define GGUFC_QUANT_GRID_H
 
