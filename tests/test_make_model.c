@@ -512,7 +512,7 @@ static void test_wrong_usage_is_one_line(void **state) {
         {"tiny tiny -o u.gguf", "name one shape"},
         {"--layers 2 tiny -o u.gguf", "before the flags"},
         {"tiny --frobnicate -o u.gguf", "\"--frobnicate\""},
-        {"tiny --type q4_0 -o u.gguf", "\"q4_0\""},
+        {"tiny --type q4_9 -o u.gguf", "\"q4_9\""},
         {"tiny --layers 0 -o u.gguf", "--layers"},
         {"tiny --layers 2x -o u.gguf", "\"2x\""},
         {"tiny --layers -2 -o u.gguf", "\"-2\""},
