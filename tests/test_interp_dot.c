@@ -244,7 +244,13 @@ static void check_dot(uint32_t type, const uint8_t *w, const float *x, uint64_t 
         truth += term;
         size += fabs(term);
     }
-    double found = (double)interp_dot_find(type)(type, w, stored, n);
+    float             sums[3] = {0}; /* the same row several times */
+    const interp_rows one = {stored, 0, 1}, three = {stored, 0, 3};
+    interp_dot_find(type)(type, w, n, &one, sums);
+    double found = (double)sums[0];
+    sums[0] = 0;
+    interp_dot_find(type)(type, w, n, &three, sums);
+    for (int i = 0; i < 3; i++) assert_memory_equal(&sums[i], &(float){(float)found}, sizeof *sums);
     if (!(fabs(found - truth) <= 1e-6 * size))
         fail_msg("%s, %s, %d values: %.9g, expected %.9g", info->name, what, (int)n, found, truth);
 }

@@ -22,11 +22,16 @@ void interp_quantize(const ggufc_state *s, const uint64_t *args, uint32_t begin,
 
 static void multiply_blocks(const ggufc_state *s, const interp_call *c, interp_dot *dot, uint64_t first,
                             uint64_t n) {
-    uint64_t k = c->in[0].v->ne[0];
-    for (uint64_t r = first; r < first + n; r++) {
-        const uint8_t *row = interp_weight(s, c, 0) + r * c->in[0].stride;
-        for (uint32_t t = 0; t < interp_tokens(s, c); t++)
-            interp_out(s, c, t)[r] = dot(c->in[0].v->type, row, interp_row(s, c, &c->scratch, t), k);
+    const value   *weight = c->in[0].v;
+    const uint32_t n_tokens = interp_tokens(s, c);
+    for (uint32_t t = 0; t < n_tokens; t += TOKENS) {
+        const interp_rows x = {interp_row(s, c, &c->scratch, t), c->scratch.stride,
+                               n_tokens - t < TOKENS ? n_tokens - t : TOKENS};
+        for (uint64_t r = first; r < first + n; r++) {
+            float sums[TOKENS] = {0};
+            dot(weight->type, interp_weight(s, c, 0) + r * c->in[0].stride, weight->ne[0], &x, sums);
+            for (uint32_t i = 0; i < x.count; i++) interp_out(s, c, t + i)[r] = sums[i];
+        }
     }
 }
 
