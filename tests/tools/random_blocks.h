@@ -3,7 +3,7 @@
  * Every bit of a block is random but for its scale and minimum. Those are such that weights are about
  * as large as asked for and have no bias: which scale that takes is measured on some blocks first, and
  * a minimum is as far from zero as the quants it belongs to are on average. Where quants lean to one
- * side by themselves (Q2_0, TQ2_0), half of the scales are negative. A scale is one of sixteen around
+ * side by themselves (Q4_0, Q2_0, TQ2_0), half of the scales are negative. A scale is one of sixteen around
  * the right one, in what precision the type has: a power of two in MXFP4.
  *
  * A block is a pure function of a key and its number, see make_model_values.h. */
@@ -123,7 +123,7 @@ static inline random_blocks random_blocks_of_scale(uint32_t type, double scale) 
     enum quant_field_kind kind = random_scale_kind(type);
     double mean = random_measure(info, type, 1, 0, false), ratio = 0;
     if (random_has_minimum(info)) ratio = -mean / random_measure(info, type, 0, 1, false);
-    else if (kind == QUANT_FIELD_F16) r.either_sign = fabs(mean) > sqrt(random_measure(info, type, 1, 0, true)) / 4;
+    else if (kind == QUANT_FIELD_F16) r.either_sign = fabs(mean) > sqrt(random_measure(info, type, 1, 0, true)) / 20;
     for (int i = 0; i < RANDOM_CHOICES; i++) {
         double d = scale * (0.5 + (i + 0.5) / RANDOM_CHOICES);
         r.scales[i] = random_scale_bits(kind, d);
