@@ -3,8 +3,8 @@
  * Every bit of a block is random but for its scale and minimum. Those are such that weights are about
  * as large as asked for and have no bias: which scale that takes is measured on some blocks first, and
  * a minimum is as far from zero as the quants it belongs to are on average. Where quants lean to one
- * side by themselves (Q4_0, Q2_0, TQ2_0), half of the scales are negative. A scale is one of sixteen around
- * the right one, in what precision the type has: a power of two in MXFP4.
+ * side by themselves (Q4_0, Q2_0, TQ2_0), half of the scales are negative. A scale is one of sixteen
+ * around the right one, in what precision the type has: a power of two in MXFP4.
  *
  * A block is a pure function of a key and its number, see make_model_values.h. */
 #ifndef RANDOM_BLOCKS_H
