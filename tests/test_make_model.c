@@ -340,7 +340,8 @@ static void check_blocks(const gguf_file *f, const char *name, double std) {
     double mean = sum / (double)n / std, size = sqrt(squares / (double)n) / std;
     bool   whole = t->type >= QUANT_I8 && t->type <= QUANT_I64; /* -1 … 2 */
     if (!whole && !(fabs(mean) < 0.1 && size > 0.7 && size < 1.5))
-        fail_msg("%s, %s: mean %g, size %g of what it should be", quant_find(t->type)->name, name, mean, size);
+        fail_msg("%s, %s: mean %g, size %g of what it should be", quant_find(t->type)->name, name, mean,
+                 size);
 }
 
 static void test_every_type(void **state) {

@@ -246,7 +246,8 @@ static void read_as_llama_cpp_does(void **state) {
         if (!q || t == QUANT_F32) continue;
         const gguf_tensor *as_stored = find_golden(f, q->name, "");
         const gguf_tensor *as_f32 = find_golden(f, q->name, ".f32");
-        if (!as_stored && (q->block_len == 1 || t == QUANT_Q8_1 || t == QUANT_Q8_K)) continue; /* no weights */
+        /* What holds no weights is not there. */
+        if (!as_stored && (q->block_len == 1 || t == QUANT_Q8_1 || t == QUANT_Q8_K)) continue;
         if (!as_stored || !as_f32) fail_msg("%s is not in %s", q->name, GOLDEN);
         assert_int_equal(as_stored->type, t);
         uint64_t n = as_f32->bytes / 4;

@@ -6,8 +6,8 @@
 #include "quant.h"
 
 /* Rows of 256 columns, and some of 320, where types with longer blocks fall back to others. */
-#define SHAPE "--layers", "2", "--embd", "256", "--heads", "4", "--kv-heads", "1", "--ff", "320", "--vocab", "300", \
-              "--ctx", "64"
+#define SHAPE "--layers", "2", "--embd", "256", "--heads", "4", "--kv-heads", "1", "--ff", "320", \
+              "--vocab", "300", "--ctx", "64"
 
 static const int32_t ids[] = { 1, 17, 260, 99, 280, 4, 17 };
 

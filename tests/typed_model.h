@@ -28,8 +28,8 @@ static inline void typed_write(uint32_t type, uint8_t *to, uint64_t n, double si
     const random_blocks odd[] = {random_blocks_of_scale(type, 2e-5), random_blocks_of_scale(type, 1e-9)};
     const uint64_t      key = (uint64_t)typed_random() << 32 | typed_random();
     for (uint64_t b = 0; b < n / usual.info->block_len; b++, to += usual.info->block_bytes) {
-        const random_blocks *r = usual.info->block_len > 1 && (b % 37 == 5 || b % 37 == 6) ? &odd[b % 37 - 5] : &usual;
-        random_blocks_fill(r, key, b, 1, to);
+        bool is_odd = usual.info->block_len > 1 && (b % 37 == 5 || b % 37 == 6);
+        random_blocks_fill(is_odd ? &odd[b % 37 - 5] : &usual, key, b, 1, to);
     }
 }
 

@@ -1,11 +1,11 @@
 /* Products of weights and activations, a block's summed in integers.
  *
  * A block of weights is taken apart into quants and small integers (quant_unpack.h), once for all
- * tokens; what it is multiplied with decides on the loop, as in ggml's generic kernels: what is summed in integers, and
- * that the sums of blocks are added one after another in f32, are theirs. Two things are not: K-quants
- * have one integer sum a block here, where ggml keeps eight, and so have the sub-blocks of IQ4_XS,
- * which ggml adds one by one; and a product of two scales is made first, which is exact for two of
- * f16. Powers of two are moved to where they round nothing.
+ * tokens; what it is multiplied with decides on the loop. What is summed in integers, and that the sums
+ * of blocks are added one after another in f32, is as in ggml's generic kernels. Two things are not:
+ * K-quants have one integer sum a block here, where ggml keeps eight, and so has IQ4_XS, whose
+ * sub-blocks ggml adds one by one; and a product of two scales is made first, which is exact for two
+ * of f16. Powers of two are moved to where they round nothing.
  *
  *     Q8_0   Σ over runs of 32 (NVFP4: 16)   d · d_x · Σ q · x
  *            Q1_0, Q2_0                      d · Σ over 32 of d_x · Σ q · x

@@ -1,10 +1,9 @@
 /* Matrix products. A unit is INTERP_UNIT_ROWS rows of the weight, for all tokens.
  *
- * Where a type has a loop over its blocks (interp_dot.c) and the arithmetic is faithful, a row is
- * multiplied with each token's quantized activations. Everything else (reference arithmetic, F32,
- * F16 and BF16, types without a loop, weights read in a mistaken way) goes by tiles: a piece of the
- * unit's rows as f32, multiplied with the same piece of every token's x, summed in f64, or in f32
- * for faithful arithmetic without a mistake. */
+ * Where a type has blocks and the arithmetic is faithful, a row is multiplied with each token's
+ * quantized activations (interp_dot.c). Everything else (reference arithmetic, plain numbers as F16,
+ * weights read in a mistaken way) goes by tiles: a piece of the unit's rows as f32, multiplied with the
+ * same piece of every token's x, summed in f64, or in f32 for faithful arithmetic without a mistake. */
 #include "interp_call.h"
 
 #include <string.h>
@@ -148,5 +147,6 @@ void interp_matmul(const ggufc_state *s, const uint64_t *args, uint32_t begin, u
         multiply_blocks(s, c, dot, first, last - first);
         return;
     }
-    for (; first < last; first += ROWS) multiply_tiles(s, c, first, last - first < ROWS ? last - first : ROWS);
+    for (; first < last; first += ROWS)
+        multiply_tiles(s, c, first, last - first < ROWS ? last - first : ROWS);
 }

@@ -52,12 +52,14 @@ static inline enum quant_field_kind random_scale_kind(uint32_t type) {
     return f ? f->kind : QUANT_FIELD_F16; /* IQ1_M's is no field */
 }
 
-static inline void random_put_scales(const quant_info *info, uint8_t *block, uint32_t scale, uint32_t minimum) {
+static inline void random_put_scales(const quant_info *info, uint8_t *block, uint32_t scale,
+                                     uint32_t minimum) {
     for (uint32_t k = 0; k < info->n_fields; k++) {
         const quant_field *f = &info->fields[k];
         uint32_t           size = quant_field_bytes(f) / f->count;
         uint8_t           *at = block + f->offset;
-        for (uint32_t i = 0; f->role == QUANT_ROLE_SCALE && i < f->count; i++) memcpy(at + i * size, &scale, size);
+        for (uint32_t i = 0; f->role == QUANT_ROLE_SCALE && i < f->count; i++)
+            memcpy(at + i * size, &scale, size);
         if (f->role == QUANT_ROLE_MIN) memcpy(at, &minimum, size);
         if (f->kind != QUANT_FIELD_U16 || f->role != QUANT_ROLE_SUB) continue;
         for (uint32_t i = 0; i < 4; i++) /* IQ1_M: four bits on top of each word of scales */
@@ -94,7 +96,8 @@ static inline void random_put_sums(uint32_t type, uint8_t *block) {
 /* ---- how large weights are */
 
 /* The mean, or the mean square, of weights with these scales. */
-static inline double random_measure(const quant_info *info, uint32_t type, double scale, double minimum, bool square) {
+static inline double random_measure(uint32_t type, double scale, double minimum, bool square) {
+    const quant_info     *info = quant_find(type);
     enum quant_field_kind kind = random_scale_kind(type);
     uint8_t block[RANDOM_MOST_BYTES];
     float   values[RANDOM_MOST_LEN];
@@ -121,9 +124,11 @@ static inline random_blocks random_blocks_of_scale(uint32_t type, double scale) 
     random_blocks     r = {.type = type, .info = info, .size = scale};
     if (info->block_len == 1) return r;
     enum quant_field_kind kind = random_scale_kind(type);
-    double mean = random_measure(info, type, 1, 0, false), ratio = 0;
-    if (random_has_minimum(info)) ratio = -mean / random_measure(info, type, 0, 1, false);
-    else if (kind == QUANT_FIELD_F16) r.either_sign = fabs(mean) > sqrt(random_measure(info, type, 1, 0, true)) / 20;
+    double mean = random_measure(type, 1, 0, false), ratio = 0;
+    if (random_has_minimum(info))
+        ratio = -mean / random_measure(type, 0, 1, false);
+    else if (kind == QUANT_FIELD_F16)
+        r.either_sign = fabs(mean) > sqrt(random_measure(type, 1, 0, true)) / 20;
     for (int i = 0; i < RANDOM_CHOICES; i++) {
         double d = scale * (0.5 + (i + 0.5) / RANDOM_CHOICES);
         r.scales[i] = random_scale_bits(kind, d);
@@ -138,8 +143,8 @@ static inline random_blocks random_blocks_of_size(uint32_t type, double size) {
     if (info->block_len == 1) return random_blocks_of_scale(type, size);
     double ratio = 0;
     if (random_has_minimum(info))
-        ratio = -random_measure(info, type, 1, 0, false) / random_measure(info, type, 0, 1, false);
-    return random_blocks_of_scale(type, size / sqrt(random_measure(info, type, 1, ratio, true)));
+        ratio = -random_measure(type, 1, 0, false) / random_measure(type, 0, 1, false);
+    return random_blocks_of_scale(type, size / sqrt(random_measure(type, 1, ratio, true)));
 }
 
 /* ---- filling */
@@ -158,7 +163,8 @@ static inline uint64_t random_plain_bits(const random_blocks *r, uint64_t random
 }
 
 /* Blocks first … first + n - 1 of the tensor with this key. */
-static inline void random_blocks_fill(const random_blocks *r, uint64_t key, uint64_t first, uint64_t n, uint8_t *to) {
+static inline void random_blocks_fill(const random_blocks *r, uint64_t key, uint64_t first, uint64_t n,
+                                      uint8_t *to) {
     const uint32_t bytes = r->info->block_bytes, words = (bytes + 7) / 8 + 1;
     const uint32_t sign = !r->either_sign ? 0 : 0x8000;
     for (uint64_t b = first; b < first + n; b++, to += bytes) {
