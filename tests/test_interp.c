@@ -17,7 +17,7 @@ enum { ODD = ARRAY_LEN(odd_models), TYPED = ODD, OTHER_TYPED, WIDE, LARGE_HEADS,
 static const odd_model more_models[ALL - ODD] = {
     {"all types", "--layers 2 --embd 256 --heads 8 --kv-heads 2 --ff 512 --vocab 300 --ctx 300 "
      "--type f32 --biases", "", ""},
-    {"all types, other places", "--layers 2 --embd 256 --heads 4 --kv-heads 2 --ff 256 --vocab 301 "
+    {"all types, other places", "--layers 3 --embd 256 --heads 4 --kv-heads 2 --ff 256 --vocab 301 "
      "--ctx 300 --type f32 --rope-freqs", "", ""},
     {"embd 4160, heads of 8", "--layers 1 --embd 4160 --heads 2 --kv-heads 1 --head-dim 8 --ff 8 "
      "--vocab 20 --ctx 300 --type bf16 --biases", "", ""},
@@ -25,10 +25,10 @@ static const odd_model more_models[ALL - ODD] = {
      "--vocab 20 --ctx 300 --type f32", "", ""},
 };
 
-static uint32_t readable_types(uint32_t *types) {
+static uint32_t all_types(uint32_t *types) {
     uint32_t n = 0;
     for (uint32_t t = 0; t < QUANT_COUNT; t++)
-        if (quant_readable(t)) types[n++] = t;
+        if (quant_find(t)) types[n++] = t;
     return n;
 }
 
@@ -36,7 +36,7 @@ static uint32_t readable_types(uint32_t *types) {
 static void open_model(interpreted *x, size_t i) {
     const odd_model *m = i < ODD ? &odd_models[i] : &more_models[i - ODD];
     uint32_t   types[QUANT_COUNT];
-    typed_list list = {types, readable_types(types), i == TYPED ? 0 : 16};
+    typed_list list = {types, all_types(types), i == TYPED ? 0 : 16};
     bool       typed = i == TYPED || i == OTHER_TYPED;
     size_t     number = i < ODD ? i : FIRST_MORE + i;
     interpreted_open(x, m, typed ? typed_model_make(m, number, &list) : odd_model_make(m, number));
@@ -62,6 +62,7 @@ static double most_faithful(const graph *g) {
         case QUANT_F32: break;
         case QUANT_F16: most = fmax(most, 1e-6); break;
         case QUANT_BF16: most = fmax(most, 1e-5); break;
+        case QUANT_Q8_K: most = fmax(most, 1e-3); break;
         default: most = fmax(most, 1e-4);
         }
     }
@@ -100,11 +101,12 @@ static void whole_models(void **state) {
 
 /* ---- each op alone, from the inputs that it was given */
 
-/* Exact: a rounding to f32. Faithful: some hundred of them; the sums of Q8_1 are f16, angles are f32
-   and grow with the position. */
+/* Exact: a rounding to f32. Faithful: some hundred of them; the sums of Q8_1 are f16, and a large minimum
+   times such a sum is what most of a product is taken back by; angles are f32 and grow with the
+   position. */
 static double most_of_op(const op *o, bool exact, uint32_t t) {
     if (exact) return 1e-14;
-    if (o->kind == OP_MATMUL && quant_find(o->in[0]->type)->activation == QUANT_Q8_1) return 1e-8;
+    if (o->kind == OP_MATMUL && quant_find(o->in[0]->type)->activation == QUANT_Q8_1) return 2e-5;
     return o->kind == OP_ROPE ? pow(2e-7 * (t + 5), 2) : 5e-12;
 }
 
@@ -353,33 +355,6 @@ static void the_rest_of_a_batch_is_left_out(void **state) {
     interpreted_close(&x);
 }
 
-/* ---- what is refused */
-
-static void keep_line(void *user, enum diag_level level, const char *line) {
-    (void)level;
-    snprintf(user, 512, "%s", line);
-}
-
-static void types_that_cannot_be_read(void **state) {
-    (void)state;
-    char line[512] = "";
-    diag d = {.sink = keep_line, .user = line};
-    interpreted x;
-    open_model(&x, TYPED);
-    assert_true(interp_check(x.graph, &d));
-    for (uint32_t t = 0; t < QUANT_COUNT; t++) {
-        if (!quant_find(t) || quant_readable(t)) continue;
-        value *v = x.graph->ops[2]->in[0];
-        v->type = t;
-        assert_false(interp_check(x.graph, &d));
-        char expected[128];
-        snprintf(expected, sizeof expected, "tensor '%s' is %s, which cannot be read yet", v->name,
-                 quant_find(t)->name);
-        if (!strstr(line, expected)) fail_msg("it said: %s", line);
-    }
-    interpreted_close(&x);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_models),
@@ -390,7 +365,6 @@ int main(void) {
         cmocka_unit_test(going_back),
         cmocka_unit_test(parts_of_graphs),
         cmocka_unit_test(the_rest_of_a_batch_is_left_out),
-        cmocka_unit_test(types_that_cannot_be_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

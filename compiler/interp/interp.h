@@ -5,8 +5,8 @@
  *
  *     faithful    what llama.cpp's CPU backend does: activations are quantized to the type that the
  *                 weight's is multiplied with (quant_info.activation), the products of a block are
- *                 summed in integers where there is a loop for the type (interp_dot.c), scales are
- *                 applied in f32; keys and values are kept as f16
+ *                 summed in integers (interp_dot.c), scales are applied in f32; keys and values are
+ *                 kept as f16
  *     reference   weights dequantized to f32, f32 activations, sums and functions in f64; keys and
  *                 values are kept as f32
  *
@@ -43,10 +43,7 @@ typedef struct interp_options {
     const enum interp_role *roles;
 } interp_options;
 
-/* False after an error was reported: a weight's type cannot be read. */
-bool interp_check(const graph *g, diag *d);
-
-/* Requires a graph as arch built it, which interp_check passed and which outlives the result. Fills
+/* Requires a graph as arch built it, which outlives the result. Any graph will do. Fills
    in of *model what evaluating is about: calls, activations, sizes, the place of the logits. What
    is left to the caller: name, target, path, vocabulary, the file's fingerprint. */
 void interp_model(arena *a, const graph *g, const interp_options *options, ggufc_model *model);
