@@ -2,6 +2,9 @@
  * quant_read.c. */
 #include "emit_block.h"
 
+#include "emit_block_iq.h"
+#include "quant_grid.h"
+
 /* ---- small vectors of integers */
 
 static val and_const(emit *e, val v, uint64_t mask) {
@@ -231,15 +234,10 @@ static val quants_trits(emit *e, const emit_block *b, val block, const emit_span
 
 /* ---- types */
 
-static const int8_t iq4_values[16] = {
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-};
-
-/* Twice the values of f4 e2m1. */
-static const int8_t fp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-
 #define ONE_SCALE .scales = scale_half
 #define SUB_SCALES(of) .scales = scales_sub, .integers = (of), .factors = factors_half
+
+#define GRID_SCALES .scales = scales_sub, .integers = emit_iq_integers, .factors = emit_iq_factors
 
 static const emit_block blocks[] = {
     {QUANT_Q4_0, 32, 4, 8, NULL, quants_numbers, ONE_SCALE},
@@ -249,15 +247,22 @@ static const emit_block blocks[] = {
     {QUANT_Q8_0, 32, 8, 0, NULL, quants_numbers, ONE_SCALE},
     {QUANT_Q1_0, 32, 8, 0, NULL, quants_signs, .scales = scale_repeated},
     {QUANT_Q2_0, 32, 2, 1, NULL, quants_numbers, .scales = scale_repeated},
-    {QUANT_IQ4_NL, 32, 8, 0, iq4_values, quants_table, ONE_SCALE},
-    {QUANT_MXFP4, 32, 8, 0, fp4_values, quants_table, .scales = scale_e8m0},
-    {QUANT_NVFP4, 16, 8, 0, fp4_values, quants_table, .scales = scales_ue4m3},
+    {QUANT_IQ4_NL, 32, 8, 0, quant_iq4_values, quants_table, ONE_SCALE},
+    {QUANT_MXFP4, 32, 8, 0, quant_fp4_values, quants_table, .scales = scale_e8m0},
+    {QUANT_NVFP4, 16, 8, 0, quant_fp4_values, quants_table, .scales = scales_ue4m3},
     {QUANT_Q2_K, 16, 2, 0, NULL, quants_numbers, SUB_SCALES(integers_q2_k), .minima = minima_sub},
     {QUANT_Q3_K, 16, 3, 4, NULL, quants_numbers, SUB_SCALES(integers_q3_k)},
     {QUANT_Q4_K, 32, 4, 0, NULL, quants_numbers, SUB_SCALES(integers_q4_k), .minima = minima_sub},
     {QUANT_Q5_K, 32, 5, 0, NULL, quants_numbers, SUB_SCALES(integers_q4_k), .minima = minima_sub},
     {QUANT_Q6_K, 16, 6, 32, NULL, quants_numbers, SUB_SCALES(integers_q6_k)},
-    {QUANT_IQ4_XS, 32, 8, 0, iq4_values, quants_table, SUB_SCALES(integers_iq4_xs)},
+    {QUANT_IQ4_XS, 32, 8, 0, quant_iq4_values, quants_table, SUB_SCALES(integers_iq4_xs)},
+    {QUANT_IQ1_S, 32, 8, 0, NULL, emit_iq_quants, GRID_SCALES},
+    {QUANT_IQ1_M, 16, 8, 0, NULL, emit_iq_quants, GRID_SCALES},
+    {QUANT_IQ2_XXS, 32, 8, 0, NULL, emit_iq_quants, GRID_SCALES},
+    {QUANT_IQ2_XS, 16, 8, 0, NULL, emit_iq_quants, GRID_SCALES},
+    {QUANT_IQ2_S, 16, 8, 0, NULL, emit_iq_quants, GRID_SCALES},
+    {QUANT_IQ3_XXS, 32, 8, 0, NULL, emit_iq_quants, GRID_SCALES},
+    {QUANT_IQ3_S, 32, 8, 0, NULL, emit_iq_quants, GRID_SCALES},
     {QUANT_TQ1_0, 256, 8, 0, NULL, quants_trits, ONE_SCALE},
     {QUANT_TQ2_0, 256, 2, 1, NULL, quants_numbers, ONE_SCALE},
 };
