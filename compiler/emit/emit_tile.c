@@ -120,12 +120,15 @@ static const tile_kind *find_kind(const isa *target, enum quant_type weight) {
 
 /* ---- sizes */
 
+#define SPAN_MOST 256 /* columns of a row that are taken apart at once: a block, or several */
+
 static tile tile_of(emit *e, const emit_tiles *of) {
     tile t = {.e = e, .kind = find_kind(e->isa, of->weight), .form = emit_block_find(of->weight), .of = of};
     t.n_vectors = of->rows / e->isa->lanes;
     t.row_bytes = quant_row_bytes(of->weight, of->k);
     t.group = t.form ? t.form->sub : t.kind->columns(e->isa) * e->isa->lanes;
-    t.span = t.form ? quant_find(of->weight)->block_len : t.group;
+    t.span = t.form ? SPAN_MOST : t.group;
+    while (of->k % t.span) t.span /= 2;
     return t;
 }
 

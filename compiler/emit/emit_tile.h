@@ -29,8 +29,8 @@ struct tile {
     const emit_tiles *of;
     uint32_t          n_vectors; /* of rows */
     uint64_t          row_bytes; /* as stored */
-    uint32_t          group;     /* columns that share a scale, or those unpacked at once */
-    uint32_t          span;      /* columns of whole blocks and groups */
+    uint32_t          group;     /* columns that share a scale, or (plain numbers) a vector's */
+    uint32_t          span;      /* columns of whole blocks and groups, unpacked at once */
 };
 
 static inline uint32_t tile_group_words(const tile *t) {

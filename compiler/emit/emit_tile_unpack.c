@@ -29,102 +29,106 @@ static void transpose(emit *e, val *rows, uint32_t steps) {
     }
 }
 
-/* One number of 32 bits of each row, `n` for each, to where they belong: row r of `numbers` has the r-th
-   row's. */
-static void store_columns(const tile *t, val *numbers, uint32_t n, val to, uint64_t (*at)(const tile *, uint32_t),
-                          uint32_t first) {
+/* Numbers of 32 bits in memory, `n` of a row after another. */
+typedef struct columns {
+    val      from;
+    uint32_t n;
+} columns;
+
+/* Numbers [first, first + steps) of each row, which become vectors. */
+static void load_columns(const tile *t, const columns *c, val first, uint32_t steps, val *vectors) {
+    emit *e = t->e;
+    type  numbers = emit_vector(e->i32, steps);
+    val   at = emit_at(e, c->from, emit_mul_const(e, first, 4));
+    for (uint32_t r = 0; r < e->isa->lanes; r++)
+        vectors[r] = emit_load(e, numbers, emit_at_const(e, at, 4ull * r * c->n), 4);
+    transpose(e, vectors, steps);
+}
+
+/* The words of a span. Groups of words and steps of them divide one another. */
+static void store_words(const tile *t, const columns *c, val to) {
     emit    *e = t->e;
-    uint32_t lanes = e->isa->lanes, steps = n < lanes ? n : lanes;
-    val      rows[EMIT_MAX_LANES];
-    for (uint32_t done = 0; done < n; done += steps) {
-        for (uint32_t r = 0; r < lanes; r++)
-            rows[r] = n == steps ? numbers[r] : emit_pick(e, numbers[r], NULL, done, 1, steps);
-        transpose(e, rows, steps);
+    uint32_t lanes = e->isa->lanes, steps = c->n < lanes ? c->n : lanes, words = tile_group_words(t);
+    uint64_t group = tile_group_bytes(t, t->of->rows);
+    val      vectors[EMIT_MAX_LANES];
+    loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, c->n), steps);
+    val      group_at = emit_mul_const(e, LLVMBuildUDiv(e->builder, l.i, emit_i64(e, words), ""), group);
+    val      word = LLVMBuildURem(e->builder, l.i, emit_i64(e, words), "");
+    val      at = emit_at(e, emit_at(e, to, group_at), emit_mul_const(e, word, tile_word_at(t, 1, 0)));
+    load_columns(t, c, l.i, steps, vectors);
+    for (uint32_t j = 0; j < steps; j++)
+        emit_store(e, vectors[j], emit_at_const(e, at, j / words * group + tile_word_at(t, j % words, 0)), lanes * 4);
+    emit_loop_end(e, &l, NULL);
+}
+
+/* The scales of a span's groups, or (`which` = 1) the minima. */
+static void store_numbers(const tile *t, const columns *c, val to, uint32_t which) {
+    emit    *e = t->e;
+    uint32_t lanes = e->isa->lanes, steps = c->n < lanes ? c->n : lanes;
+    val      vectors[EMIT_MAX_LANES];
+    for (uint32_t i = 0; i < c->n; i += steps) {
+        if (c->n == 1)
+            vectors[0] = emit_load(e, emit_vector(e->i32, lanes), c->from, 4);
+        else
+            load_columns(t, c, emit_i64(e, i), steps, vectors);
         for (uint32_t j = 0; j < steps; j++)
-            emit_store(e, rows[j], emit_at_const(e, to, at(t, first + done + j)), lanes * 4);
+            emit_store(e, vectors[j],
+                       emit_at_const(e, to, (i + j) * tile_group_bytes(t, t->of->rows) +
+                                                tile_word_at(t, tile_group_words(t) + which, 0)), lanes * 4);
     }
 }
 
-/* Where word i of a span is, and the scale and the minimum of its group i. */
-static uint64_t at_word(const tile *t, uint32_t i) {
-    uint32_t words = tile_group_words(t);
-    return i / words * tile_group_bytes(t, t->of->rows) + tile_word_at(t, i % words, 0);
-}
+/* What a row's blocks are taken apart to, before rows become lanes. */
+typedef struct aside {
+    columns words, scales, minima;
+} aside;
 
-static uint64_t at_scale(const tile *t, uint32_t i) {
-    return i * tile_group_bytes(t, t->of->rows) + tile_word_at(t, tile_group_words(t), 0);
-}
-
-static uint64_t at_minimum(const tile *t, uint32_t i) {
-    return i * tile_group_bytes(t, t->of->rows) + tile_word_at(t, tile_group_words(t) + 1, 0);
-}
-
-/* An f16 of each row, `at` bytes from its block. */
-static val load_halves(const tile *t, val from, uint32_t at) {
-    emit *e = t->e;
-    val   halves = LLVMGetPoison(emit_vector(e->i16, e->isa->lanes));
-    for (uint32_t r = 0; r < e->isa->lanes; r++) {
-        val half_at = emit_at_const(e, from, r * t->row_bytes + at);
-        halves = LLVMBuildInsertElement(e->builder, halves, emit_load(e, e->i16, half_at, 1), emit_i32(e, r), "");
-    }
-    return emit_half_to_f32(e, halves);
-}
-
-static val as_words(emit *e, val v) {
-    if (LLVMGetElementType(LLVMTypeOf(v)) == e->i32) return v;
-    return LLVMBuildBitCast(e->builder, v, emit_vector(e->i32, emit_length(v)), "");
-}
-
-/* Numbers of sub-blocks. */
-static void unpack_numbers(const tile *t, val from, val to, val (*of_block)(emit *, const emit_block *, val),
-                           uint64_t (*at)(const tile *, uint32_t), bool negative) {
-    emit *e = t->e;
-    val   rows[EMIT_MAX_LANES];
-    for (uint32_t r = 0; r < e->isa->lanes; r++) {
-        val v = of_block(e, t->form, emit_at_const(e, from, r * t->row_bytes));
-        if (negative) v = LLVMBuildFNeg(e->builder, v, "");
-        rows[r] = emit_length(v) == 1 ? emit_splat(e, v, 2) : v;
-        rows[r] = as_words(e, rows[r]);
-    }
-    uint32_t n = t->span / t->group;
-    if (n == 1) {
-        val all = LLVMGetPoison(emit_vector(e->i32, e->isa->lanes));
-        for (uint32_t r = 0; r < e->isa->lanes; r++)
-            all = LLVMBuildInsertElement(e->builder, all, emit_pick(e, rows[r], NULL, 0, 1, 1), emit_i32(e, r), "");
-        emit_store(e, all, emit_at_const(e, to, at(t, 0)), e->isa->lanes * 4);
-        return;
-    }
-    store_columns(t, rows, n, to, at, 0);
-}
-
-static void unpack_scales(const tile *t, val from, val to) {
-    uint32_t scale;
-    int32_t  minimum;
+static aside aside_begin(const tile *t) {
     emit    *e = t->e;
-    if (emit_block_halves(t->form, &scale, &minimum)) {
-        emit_store(e, load_halves(t, from, scale), emit_at_const(e, to, at_scale(t, 0)), e->isa->lanes * 4);
-        if (minimum >= 0) /* which is added, see emit_block.c */
-            emit_store(e, load_halves(t, from, (uint32_t)minimum), emit_at_const(e, to, at_minimum(t, 0)),
-                       e->isa->lanes * 4);
-        return;
-    }
-    unpack_numbers(t, from, to, t->form->scales, at_scale, false);
-    if (t->form->minima) unpack_numbers(t, from, to, t->form->minima, at_minimum, true);
+    uint32_t words = t->span / t->kind->columns(e->isa), groups = t->span / t->group;
+    aside    a = {{NULL, words}, {NULL, groups}, {NULL, groups}};
+    a.words.from = emit_local(e, 4ull * e->isa->lanes * words);
+    a.scales.from = emit_local(e, 4ull * e->isa->lanes * groups);
+    if (t->form->minima) a.minima.from = emit_local(e, 4ull * e->isa->lanes * groups);
+    return a;
+}
+
+static void take_apart(const tile *t, const aside *a, val block, val row) {
+    emit    *e = t->e;
+    uint32_t n = t->span / quant_find(t->of->weight)->block_len, piece = e->isa->lanes == 16 ? 64 : 32;
+    val      words_at = emit_at(e, a->words.from, emit_mul_const(e, row, 4ull * a->words.n));
+    val      numbers_at = emit_mul_const(e, row, 4ull * a->scales.n);
+    if (piece > t->span) piece = t->span;
+    for (uint32_t first = 0; first < t->span; first += piece)
+        emit_store(e, t->kind->words(t, block, first, piece),
+                   emit_at_const(e, words_at, 4ull * (first / t->kind->columns(e->isa))), 4);
+    emit_store(e, emit_block_scales(e, t->form, block, n), emit_at(e, a->scales.from, numbers_at), 4);
+    if (t->form->minima)
+        emit_store(e, LLVMBuildFNeg(e->builder, emit_block_minima(e, t->form, block, n), ""),
+                   emit_at(e, a->minima.from, numbers_at), 4);
 }
 
 /* A vector of rows, a span of columns; the first row's is at `from`. */
-static void unpack_span(const tile *t, val from, val to) {
+static void unpack_blocks(const tile *t, const aside *a, val from, val to) {
+    emit *e = t->e;
+    loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, e->isa->lanes), 1);
+    take_apart(t, a, emit_at(e, from, emit_mul_const(e, l.i, t->row_bytes)), l.i);
+    emit_loop_end(e, &l, NULL);
+    store_words(t, &a->words, to);
+    store_numbers(t, &a->scales, to, 0);
+    if (t->form->minima) store_numbers(t, &a->minima, to, 1);
+}
+
+/* The same of plain numbers, straight from the rows. */
+static void unpack_plain(const tile *t, val from, val to) {
     emit    *e = t->e;
-    uint32_t lanes = e->isa->lanes, columns = t->kind->columns(e->isa);
-    uint32_t piece = t->form ? (lanes == 16 ? 64 : 32) : t->span;
-    if (piece > t->span) piece = t->span;
-    for (uint32_t first = 0; first < t->span; first += piece) {
-        val rows[EMIT_MAX_LANES];
-        for (uint32_t r = 0; r < lanes; r++)
-            rows[r] = as_words(e, t->kind->words(t, emit_at_const(e, from, r * t->row_bytes), first, piece));
-        store_columns(t, rows, piece / columns, to, at_word, first / columns);
-    }
-    if (t->form) unpack_scales(t, from, to);
+    uint32_t lanes = e->isa->lanes;
+    val      vectors[EMIT_MAX_LANES];
+    for (uint32_t r = 0; r < lanes; r++)
+        vectors[r] = t->kind->words(t, emit_at_const(e, from, r * t->row_bytes), 0, t->span);
+    transpose(e, vectors, lanes);
+    for (uint32_t j = 0; j < lanes; j++)
+        emit_store(e, vectors[j], emit_at_const(e, to, tile_word_at(t, j, 0)), lanes * 4);
 }
 
 val tile_unpack_function(const tile *t) {
@@ -134,13 +138,19 @@ val tile_unpack_function(const tile *t) {
                                     (unsigned long long)t->of->k, t->of->rows);
     type        params[] = {e->ptr, e->ptr};
     if (!emit_function_begin(e, name, e->none, params, 2)) return LLVMGetNamedFunction(e->module, name);
+    aside a = {0};
+    if (t->form) a = aside_begin(t);
     loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->of->k / t->span), 1);
     val  from = emit_at(e, LLVMGetParam(e->fn, 0), emit_mul_const(e, l.i, quant_row_bytes(t->of->weight, t->span)));
     val  to = emit_at(e, LLVMGetParam(e->fn, 1),
                       emit_mul_const(e, l.i, t->span / t->group * tile_group_bytes(t, t->of->rows)));
     loop vectors = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->n_vectors), 1);
-    unpack_span(t, emit_at(e, from, emit_mul_const(e, vectors.i, lanes * t->row_bytes)),
-                emit_at(e, to, emit_mul_const(e, vectors.i, 4ull * lanes)));
+    val rows = emit_at(e, from, emit_mul_const(e, vectors.i, lanes * t->row_bytes));
+    val own = emit_at(e, to, emit_mul_const(e, vectors.i, 4ull * lanes));
+    if (t->form)
+        unpack_blocks(t, &a, rows, own);
+    else
+        unpack_plain(t, rows, own);
     emit_loop_end(e, &vectors, NULL);
     emit_loop_end(e, &l, NULL);
     LLVMBuildRetVoid(e->builder);
