@@ -97,7 +97,8 @@ $(OUT)/obj/compiler/%.o: compiler/%.c Makefile
 # given, and this machine's instructions (NATIVE= for a ggufc that runs on others).
 NATIVE ?= $(shell $(CC) -march=native -E -xc /dev/null >/dev/null 2>&1 && echo -march=native)
 fast    = $(if $(SANITIZE),-O2,-O3 $(NATIVE) -ffp-contract=fast)
-$(OUT)/obj/compiler/interp/%.o $(OUT)/obj/compiler/quant/quant_read.o: PLAIN_CFLAGS += $(fast)
+fast_quant := $(patsubst %,$(OUT)/obj/compiler/quant/quant_%.o,read unpack unpack_iq)
+$(OUT)/obj/compiler/interp/%.o $(fast_quant): PLAIN_CFLAGS += $(fast)
 
 # Blocks have the same bytes on every machine: nothing is contracted.
 exact = $(if $(SANITIZE),-O2,-O3 $(NATIVE)) -ffp-contract=off

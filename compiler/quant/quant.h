@@ -152,11 +152,7 @@ typedef struct quant_mistake {
     bool nibbles_adjacent;
 } quant_mistake;
 
-/* Whether quant_read reads blocks of this type: all but Q8_1, Q8_K, and IQ1, IQ2 and IQ3, whose
-   quants are indices into large tables. */
-bool quant_readable(uint32_t type);
-
-/* Whether a mistake of these could make any difference to a readable type; false for NULL. */
+/* Whether a mistake of these could make any difference to a type; false for NULL. */
 bool quant_mistake_applies(uint32_t type, const quant_mistake *how);
 
 /* The `n` values, whole blocks, that begin at `row` (of any alignment) as f32: the same bits as
