@@ -3,8 +3,8 @@
 #include <float.h>
 #include <math.h>
 
-/* Below this a block is zeros: no f16 times what levels and integers there are is as small. */
-#define LEAST 0x1p-60f
+/* Below this a block is zeros. */
+#define LEAST 0x1p-120f
 
 /* ---- tiles */
 
@@ -57,9 +57,16 @@ void quant_tile_load(quant_tile *t, uint32_t block_len, uint32_t len, const floa
 uint16_t quant_fit_half(const quant_tile *t, uint32_t lane, float scale, float *rounded) {
     uint16_t half = quant_f32_to_f16(scale * t->unit[lane]), sign = half & 0x8000;
     if ((half & 0x7fff) >= 0x7c00) half = sign | 0x7bff;
-    if (!(half & 0x7fff) && scale != 0) half = (uint16_t)(scale < 0 ? 0x8001 : 1);
     *rounded = quant_f16_to_f32(half) * t->per_unit[lane];
     return half;
+}
+
+/* The integers it is multiplied by are chosen after it: the least f16 is better than 0. */
+uint16_t quant_fit_factor(const quant_tile *t, uint32_t lane, float scale, float *rounded) {
+    const uint16_t half = quant_fit_half(t, lane, scale, rounded);
+    if (half & 0x7fff || scale == 0) return half;
+    *rounded = 0x1p-24f * t->per_unit[lane];
+    return 1;
 }
 
 /* ---- levels */
@@ -79,10 +86,14 @@ static inline float nearest_integer(float v, float first, float last) {
 
 typedef float level_table[16];
 
-/* Half way between levels; a level further than n is never reached. */
-static inline void find_bounds(const quant_levels *levels, level_table bounds) {
-    for (uint32_t k = 1; k < 16; k++)
-        bounds[k] = k < levels->n ? (levels->table[k - 1] + levels->table[k]) / 2 : FLT_MAX;
+const uint8_t quant_ascending_codes[16] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
+
+/* Ascending, and half way between each and the one before; one beyond n is never reached. */
+static inline void find_table(const quant_levels *levels, level_table bounds, level_table table) {
+    for (uint32_t k = 0; k < 16; k++) {
+        table[k] = k < levels->n ? levels->values[levels->codes[k]] : 0;
+        bounds[k] = k && k < levels->n ? (table[k - 1] + table[k]) / 2 : FLT_MAX;
+    }
 }
 
 static inline float look_up(float v, const level_table bounds, const level_table of) {
@@ -91,16 +102,11 @@ static inline float look_up(float v, const level_table bounds, const level_table
     return q;
 }
 
-static inline void copy_table(const quant_levels *levels, level_table table) {
-    for (uint32_t k = 0; k < 16; k++) table[k] = k < levels->n ? levels->table[k] : 0;
-}
-
 /* Runs a loop over all values of a tile with `q`, the level of a value divided by its lane's scale. */
 #define FOR_EACH_LEVEL(t, levels, inverse, ...)                                                      \
-    if (levels->table) {                                                                             \
+    if (levels->values) {                                                                            \
         level_table bounds, table;                                                                   \
-        find_bounds(levels, bounds);                                                                 \
-        copy_table(levels, table);                                                                   \
+        find_table(levels, bounds, table);                                                           \
         for (uint32_t j = 0; j < t->len; j++)                                                        \
             for (uint32_t i = 0; i < QUANT_LANES; i++) {                                             \
                 const float q = look_up(t->x[j][i] * inverse[i], bounds, table);                     \
@@ -151,16 +157,16 @@ void quant_fit_codes(const quant_tile *t, const quant_levels *levels, const quan
     quant_lanes inverse;
     invert(scale, inverse);
     level_table bounds, table;
-    if (levels->table) {
-        find_bounds(levels, bounds);
-        for (uint32_t k = 0; k < 16; k++) table[k] = k < levels->n ? levels->codes[k] : 0;
+    if (levels->values) {
+        find_table(levels, bounds, table);
+        for (uint32_t k = 0; k < levels->n; k++) table[k] = levels->codes[k];
     }
     for (uint32_t j = 0; j < t->len; j++) {
         quant_lanes q;
         for (uint32_t i = 0; i < QUANT_LANES; i++) {
             const float v = t->x[j][i] * inverse[i];
-            q[i] = levels->table ? look_up(v, bounds, table)
-                                 : nearest_integer(v, levels->first, levels->last) - levels->first;
+            q[i] = levels->values ? look_up(v, bounds, table)
+                                  : nearest_integer(v, levels->first, levels->last) - levels->first;
         }
         for (uint32_t i = 0; i < QUANT_LANES; i++) codes[i * t->len + j] = (uint8_t)q[i];
     }
@@ -195,8 +201,10 @@ void quant_fit_scale(const quant_tile *t, const quant_levels *levels, quant_lane
     find_extremes(t, extreme);
     invert(extreme, per_extreme);
     for (uint32_t i = 0; i < QUANT_LANES; i++) scale[i] = 0;
-    for (uint32_t k = 0; k < levels->n_tries; k++) {
-        const float place = levels->try_from + levels->try_step * (float)k;
+    for (uint32_t k = 0; k < levels->tries[0].n + levels->tries[1].n; k++) {
+        const bool         second = k >= levels->tries[0].n;
+        const quant_tries *tries = &levels->tries[second];
+        const float        place = tries->first + tries->step * (float)(second ? k - tries[-1].n : k);
         for (uint32_t i = 0; i < QUANT_LANES; i++) inverse[i] = place * per_extreme[i];
         sums_of(t, levels, inverse, xl, ll);
         keep_better(xl, ll, best, scale);
@@ -225,10 +233,9 @@ typedef struct ladder_choice {
 /* The integers next to scale / d, one below and one above: of these the best. */
 static void choose_steps(const quant_tile *t, const quant_levels *levels, const quant_ladder *ladder,
                          const quant_lanes ideal, const quant_lanes d, ladder_choice *c) {
-    quant_lanes rounded, inverse, per_d, error, step, scale;
-    invert(d, per_d);
+    quant_lanes rounded, inverse, error, step, scale;
     for (uint32_t i = 0; i < QUANT_LANES; i++) {
-        c->half[i] = quant_fit_half(t, i, d[i], &rounded[i]);
+        c->half[i] = quant_fit_factor(t, i, d[i], &rounded[i]);
         c->error[i] = FLT_MAX;
         c->step[i] = c->scale[i] = 0;
     }
@@ -272,12 +279,12 @@ static void find_largest_scales(const quant_tile *t, const quant_lanes scale, qu
 
 void quant_fit_ladder(const quant_tile *t, const quant_levels *levels, const quant_ladder *ladder,
                       quant_lanes scale, uint16_t half[QUANT_LANES], int8_t step[QUANT_LANES]) {
-    ladder_choice best, c;
+    ladder_choice best = { .half = { 0 } }, c;
     quant_lanes   most, d, xl, ll;
     find_largest_scales(t, scale, most);
     for (uint32_t i = 0; i < QUANT_LANES; i++) best.error[i] = INFINITY;
-    for (uint32_t k = 0; k < ladder->n_tops; k++) {
-        const float top = ladder->top_from + ladder->top_step * (float)k;
+    for (uint32_t k = 0; k < ladder->tries.n; k++) {
+        const float top = ladder->tries.first + ladder->tries.step * (float)k;
         for (uint32_t i = 0; i < QUANT_LANES; i++) d[i] = most[i] / top;
         choose_steps(t, levels, ladder, scale, d, &c);
         keep_better_choice(&c, &best);

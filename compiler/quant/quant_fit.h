@@ -38,18 +38,24 @@ static inline uint64_t quant_tile_blocks(uint32_t block_len, uint32_t len, uint6
     return n_blocks < most ? n_blocks : most;
 }
 
-/* What a scale is multiplied by: all integers from the first level to the last, or those in a
-   table, ascending, each with its code (without a table: how many levels are below). */
+/* Where the value of largest magnitude is put when a scale is looked for: n places from the first,
+   `step` apart. */
+typedef struct quant_tries {
+    float    first, step;
+    uint32_t n;
+} quant_tries;
+
+/* What a scale is multiplied by: all integers from the first level to the last, with codes that
+   count from 0; or where there is a table of values by code, those that `codes` names, ascending. */
 typedef struct quant_levels {
     uint32_t       n;
     float          first, last;
-    const float   *table; /* NULL: uniform */
+    const int8_t  *values;
     const uint8_t *codes;
-    /* Where the value of largest magnitude is put when a scale is looked for: n_tries places from
-       try_from, try_step apart. */
-    float    try_from, try_step;
-    uint32_t n_tries;
+    quant_tries    tries[2];
 } quant_levels;
+
+extern const uint8_t quant_ascending_codes[16]; /* 0, 1, 2, … */
 
 /* The scale with the least error, or nearly, of each lane. */
 void quant_fit_scale(const quant_tile *t, const quant_levels *levels, quant_lanes scale);
@@ -68,9 +74,8 @@ void quant_fit_codes(const quant_tile *t, const quant_levels *levels, const quan
 
 /* The block's scale is the product of one f16 and an integer low … high for each sub-block. */
 typedef struct quant_ladder {
-    int32_t  low, high;
-    float    top_from, top_step; /* where the largest scale is put when the f16 is looked for */
-    uint32_t n_tops;
+    int32_t     low, high;
+    quant_tries tries; /* where the largest scale is put when the f16 is looked for */
 } quant_ladder;
 
 /* The f16 (as bits, by lane, the same within a block), the integers, and the scales they make, which
@@ -79,16 +84,18 @@ void quant_fit_ladder(const quant_tile *t, const quant_levels *levels, const qua
                       quant_lanes scale, uint16_t half[QUANT_LANES], int8_t step[QUANT_LANES]);
 
 /* The nearest f16, by bits, to scale × unit, and what it is in this tile's values: the largest there
-   is instead of infinity, and the least instead of 0 where the scale is not 0. */
+   is instead of infinity. */
 uint16_t quant_fit_half(const quant_tile *t, uint32_t lane, float scale, float *rounded);
+
+/* As quant_fit_half, for what integers will be multiplied by: never 0 unless the scale is. */
+uint16_t quant_fit_factor(const quant_tile *t, uint32_t lane, float scale, float *rounded);
 
 /* ---- scale × code - minimum, codes 0 … top (quant_fit_affine.c) */
 
 typedef struct quant_affine {
-    float    top;
-    bool     any_min; /* a minimum may be below 0: the least value above 0 */
-    float    try_from, try_step; /* how many steps the range of values is divided into */
-    uint32_t n_tries;
+    float       top;
+    bool        any_min; /* a minimum may be below 0: the least value above 0 */
+    quant_tries tries;   /* how many steps the range of values is divided into */
 } quant_affine;
 
 void quant_affine_fit(const quant_tile *t, const quant_affine *a, quant_lanes scale, quant_lanes min);

@@ -98,8 +98,8 @@ void quant_affine_fit(const quant_tile *t, const quant_affine *a, quant_lanes sc
     sum_values(t, &s);
     begin(&s, a->any_min, &best);
     for (uint32_t i = 0; i < QUANT_LANES; i++) off[i] = -low[i];
-    for (uint32_t k = 0; k < a->n_tries; k++) {
-        const float steps = a->try_from + a->try_step * (float)k;
+    for (uint32_t k = 0; k < a->tries.n; k++) {
+        const float steps = a->tries.first + a->tries.step * (float)k;
         for (uint32_t i = 0; i < QUANT_LANES; i++)
             inverse[i] = high[i] > low[i] ? steps / (high[i] - low[i]) : 0;
         sum_codes(t, a->top, inverse, off, &s);
@@ -163,8 +163,8 @@ static void choose_steps(const quant_tile *t, const quant_affine *a, float top_s
                          const quant_lanes dmin, affine_choice *c) {
     quant_lanes by, by_min, inverse, inverse_min, step, step_min, scale, min, error;
     for (uint32_t i = 0; i < QUANT_LANES; i++) {
-        c->steps.half[i] = quant_fit_half(t, i, d[i], &by[i]);
-        c->steps.half_min[i] = quant_fit_half(t, i, dmin[i], &by_min[i]);
+        c->steps.half[i] = quant_fit_factor(t, i, d[i], &by[i]);
+        c->steps.half_min[i] = quant_fit_factor(t, i, dmin[i], &by_min[i]);
         c->error[i] = FLT_MAX;
         c->step[i] = c->step_min[i] = c->scale[i] = c->min[i] = 0;
     }
@@ -242,7 +242,7 @@ static void find_most(const quant_tile *t, const quant_lanes of, quant_lanes mos
 
 void quant_affine_ladder(const quant_tile *t, const quant_affine *a, int32_t top_step,
                          quant_lanes scale, quant_lanes min, quant_affine_steps *steps) {
-    affine_choice best, c;
+    affine_choice best = { .steps = { .half = { 0 } } }, c;
     affine_sums   values;
     quant_lanes   most, most_min, d, dmin;
     const float   top = (float)top_step;

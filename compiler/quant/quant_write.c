@@ -139,6 +139,14 @@ static const write_info writers[QUANT_COUNT] = {
     [QUANT_Q4_K] = { NULL, quant_write_q4_k, false },
     [QUANT_Q5_K] = { NULL, quant_write_q5_k, false },
     [QUANT_Q6_K] = { NULL, quant_write_q6_k, false },
+    [QUANT_IQ4_NL] = { NULL, quant_write_iq4_nl, false },
+    [QUANT_IQ4_XS] = { NULL, quant_write_iq4_xs, false },
+    [QUANT_TQ1_0] = { NULL, quant_write_tq1_0, false },
+    [QUANT_TQ2_0] = { NULL, quant_write_tq2_0, false },
+    [QUANT_MXFP4] = { NULL, quant_write_mxfp4, false },
+    [QUANT_NVFP4] = { NULL, quant_write_nvfp4, false },
+    [QUANT_Q1_0] = { NULL, quant_write_q1_0, false },
+    [QUANT_Q2_0] = { NULL, quant_write_q2_0, false },
 };
 
 bool quant_writable(uint32_t type) {

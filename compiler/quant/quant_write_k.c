@@ -1,6 +1,7 @@
 /* Blocks of 256 whose sub-blocks have scales of their own: an f16 times an integer each, in some
  * types with a minimum beside. */
 #include "quant_fit.h"
+#include "quant_grid.h"
 
 /* ---- without minima */
 
@@ -52,16 +53,16 @@ static void pack_q6_k(uint16_t half, const int8_t *step, const uint8_t *codes, u
 }
 
 static const scaled_type q3_k = {
-    .levels = { .n = 8, .first = -4, .last = 3, .try_from = -5, .try_step = 0.1f, .n_tries = 20 },
-    .ladder = { .low = -32, .high = 31, .top_from = -32, .top_step = 1, .n_tops = 4 },
+    .levels = { .n = 8, .first = -4, .last = 3, .tries = { { -5, 0.1f, 20 } } },
+    .ladder = { .low = -32, .high = 31, .tries = { -32, 1, 4 } },
     .sub = 16,
     .block_bytes = 110,
     .pack = pack_q3_k,
 };
 
 static const scaled_type q6_k = {
-    .levels = { .n = 64, .first = -32, .last = 31, .try_from = -33, .try_step = 0.1f, .n_tries = 20 },
-    .ladder = { .low = -128, .high = 127, .top_from = -128, .top_step = 1, .n_tops = 3 },
+    .levels = { .n = 64, .first = -32, .last = 31, .tries = { { -33, 0.1f, 20 } } },
+    .ladder = { .low = -128, .high = 127, .tries = { -128, 1, 3 } },
     .sub = 16,
     .block_bytes = 210,
     .pack = pack_q6_k,
@@ -73,6 +74,31 @@ void quant_write_q3_k(const float *x, uint64_t n, const float *importance, uint8
 
 void quant_write_q6_k(const float *x, uint64_t n, const float *importance, uint8_t *out) {
     write_scaled(&q6_k, x, n, importance, out);
+}
+
+/* Scale i: low nibbles, then high two bits, in ascending order. */
+static void pack_iq4_xs(uint16_t half, const int8_t *step, const uint8_t *codes, uint8_t *out) {
+    uint8_t bits[8];
+    for (uint32_t i = 0; i < 8; i++) bits[i] = (uint8_t)(step[i] + 32);
+    quant_store_u16(out, half);
+    quant_pack(out + 2, 8, 2, 1, 4, bits);
+    quant_pack(out + 4, 8, 4, 1, 0, bits);
+    quant_pack(out + 8, 256, 4, 16, 0, codes);
+}
+
+static const scaled_type iq4_xs = {
+    .levels = { .n = 16,
+                .values = quant_iq4_values,
+                .codes = quant_ascending_codes,
+                .tries = { { -134, 1, 15 }, { 106, 1, 15 } } },
+    .ladder = { .low = -32, .high = 31, .tries = { -32, 1, 4 } },
+    .sub = 32,
+    .block_bytes = 136,
+    .pack = pack_iq4_xs,
+};
+
+void quant_write_iq4_xs(const float *x, uint64_t n, const float *importance, uint8_t *out) {
+    write_scaled(&iq4_xs, x, n, importance, out);
 }
 
 /* ---- with minima */
@@ -140,7 +166,7 @@ static void pack_q5_k(const quant_affine_steps *steps, uint32_t at, const uint8_
 }
 
 static const affine_type q2_k = {
-    .affine = { .top = 3, .try_from = 2.0f, .try_step = 0.1f, .n_tries = 21 },
+    .affine = { .top = 3, .tries = { 2.0f, 0.1f, 21 } },
     .sub = 16,
     .block_bytes = 84,
     .top_step = 15,
@@ -148,7 +174,7 @@ static const affine_type q2_k = {
 };
 
 static const affine_type q4_k = {
-    .affine = { .top = 15, .try_from = 13.9f, .try_step = 0.1f, .n_tries = 22 },
+    .affine = { .top = 15, .tries = { 13.9f, 0.1f, 22 } },
     .sub = 32,
     .block_bytes = 144,
     .top_step = 63,
@@ -156,7 +182,7 @@ static const affine_type q4_k = {
 };
 
 static const affine_type q5_k = {
-    .affine = { .top = 31, .try_from = 30.4f, .try_step = 0.1f, .n_tries = 16 },
+    .affine = { .top = 31, .tries = { 30.4f, 0.1f, 16 } },
     .sub = 32,
     .block_bytes = 176,
     .top_step = 63,
@@ -180,7 +206,7 @@ void quant_write_q5_k(const float *x, uint64_t n, const float *importance, uint8
 static void write_affine_32(float top, const float *x, uint64_t n, const float *importance,
                             uint8_t *out) {
     const quant_affine a = {
-        .top = top, .any_min = true, .try_from = top - 1.2f, .try_step = 0.1f, .n_tries = 22
+        .top = top, .any_min = true, .tries = { top - 1.2f, 0.1f, 22 }
     };
     const uint32_t high = top > 15 ? 4 : 0, block_bytes = 20 + high;
     quant_tile     t;
