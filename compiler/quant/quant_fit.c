@@ -6,6 +6,10 @@
 /* Below this a block is zeros. */
 #define LEAST 0x1p-120f
 
+/* What every weight has beside its importance, whose mean is 1. With importance alone, values in
+   columns that were quiet when it was recorded are left to chance. */
+#define EVEN 0.25f
+
 /* ---- tiles */
 
 static float largest(const float *x, uint32_t n) {
@@ -31,7 +35,7 @@ void quant_normalize(uint32_t n, const float *x, const float *importance, quant_
     for (uint32_t i = 0; i < n; i++) {
         const float v = x[i] * to->per_unit, w = factor > 0 ? importance[i] * factor : 1;
         to->x[i] = zero || !(fabsf(v) < 2) ? 0 : v;
-        to->w[i] = w > 1e-6f ? w < 1e6f ? w : 1e6f : 1e-6f;
+        to->w[i] = factor > 0 ? EVEN + (w < 1e6f ? w : 1e6f) : 1;
     }
 }
 

@@ -8,7 +8,7 @@
  * Values of a block are divided by a power of two that brings the largest to [1, 2): squares neither
  * overflow nor vanish. Scales here are of such values; `unit` brings them back.
  *
- * Errors are sums of weight × (value - what is stored)². Weights average to 1 in a block. */
+ * Errors are sums of weight × (value - what is stored)². */
 #ifndef GGUFC_QUANT_FIT_H
 #define GGUFC_QUANT_FIT_H
 
@@ -19,8 +19,8 @@ enum { QUANT_LANES = 16, QUANT_TILE_LEN = 256 };
 typedef float quant_lanes[QUANT_LANES];
 
 /* A block's values and weights. Values that are no numbers count as 0, all of a block that holds an
-   infinity do. Weights are importances, all 1 where there are none: NULL, or all zero; none is less
-   than a millionth of their mean. */
+   infinity do. Weights are importances, divided by their mean, and a quarter; or all 1 where there are
+   none: NULL, or all zero. */
 typedef struct quant_normal {
     float x[QUANT_TILE_LEN], w[QUANT_TILE_LEN];
     float unit, per_unit; /* a power of two and its inverse */

@@ -1,6 +1,6 @@
-/* The cost of a point is the sum of its halves' costs, which are few: 81 or 64 each. Points are gone
- * through by their second half; most halves are passed over at once, as with the cheapest first half
- * of all they would cost more than the best point found. */
+/* The cost of a point is the sum of the costs of its quarters, of which there are few: 9 or 8. Points
+ * are gone through by their second half; most halves are passed over at once, as with the cheapest
+ * first half there could be they would cost more than the best point so far. */
 #include "quant_search.h"
 
 #include <float.h>
@@ -14,25 +14,29 @@ static uint32_t level_of(const quant_search *s, int8_t v) {
     return k;
 }
 
+static uint32_t quarter_of(const quant_search *s, const int8_t *v) {
+    return s->width == 4 ? level_of(s, v[0]) : level_of(s, v[0]) + s->n_levels * level_of(s, v[1]);
+}
+
+static uint32_t half_of(const quant_search *s, const int8_t *v) {
+    return quarter_of(s, v) + 16 * quarter_of(s, v + s->width / 4);
+}
+
 static void make_search(enum quant_grid grid, quant_search *s) {
     const quant_grid_info *info = quant_grid_find(grid);
     s->width = info->width;
     s->n_levels = info->n_levels;
+    s->n_quarters = s->width == 4 ? s->n_levels : s->n_levels * s->n_levels;
     s->levels = info->levels;
     s->points = quant_grid_values(grid);
-    s->n_halves = 1;
-    for (uint32_t i = 0; i < s->width / 2; i++) s->n_halves *= s->n_levels;
-    uint32_t n_begun = 0;
+    uint32_t begun = 0;
     for (uint32_t p = 0; p < info->n_points; p++) {
-        uint32_t half[2] = { 0, 0 };
-        for (uint32_t i = s->width; i-- > 0;) {
-            uint32_t *h = &half[i >= s->width / 2];
-            *h = *h * s->n_levels + level_of(s, s->points[p * s->width + i]);
-        }
-        s->first[p] = (uint8_t)half[0];
-        while (n_begun <= half[1]) s->start[n_begun++] = (uint16_t)p;
+        const int8_t  *v = s->points + p * s->width;
+        const uint32_t second = half_of(s, v + s->width / 2);
+        s->first[p] = (uint8_t)half_of(s, v);
+        while (begun <= second) s->start[begun++] = (uint16_t)p;
     }
-    while (n_begun <= s->n_halves) s->start[n_begun++] = (uint16_t)info->n_points;
+    while (begun <= QUANT_HALVES) s->start[begun++] = (uint16_t)info->n_points;
 }
 
 static void make_all(void) {
@@ -45,20 +49,21 @@ const quant_search *quant_search_find(enum quant_grid grid) {
     return &searches[grid];
 }
 
-/* The costs of all halves: of the digits after the first n, then those with one digit more. */
-static inline void add_up_halves(const float cost[][QUANT_MOST_LEVELS], uint32_t n_digits,
-                                 uint32_t n_levels, float *sum) {
-    uint32_t n = n_levels;
-    for (uint32_t l = 0; l < n_levels; l++) sum[l] = cost[0][l];
-    for (uint32_t i = 1; i < n_digits; i++, n *= n_levels)
-        for (uint32_t l = n_levels; l-- > 0;)
-            for (uint32_t k = 0; k < n; k++) sum[l * n + k] = sum[k] + cost[i][l];
-}
+typedef struct quarter {
+    float    cost[16]; /* of each there is */
+    uint32_t least;    /* the cheapest */
+} quarter;
 
-static inline uint32_t least_of(const float *of, uint32_t n) {
-    uint32_t least = 0;
-    for (uint32_t i = 1; i < n; i++) least = of[i] < of[least] ? i : least;
-    return least;
+static inline void add_up_quarter(const quant_search *s, const quant_costs costs, uint32_t at,
+                                  quarter *q) {
+    if (s->width == 8)
+        for (uint32_t k = 0; k < 9; k++) q->cost[k] = costs[k % 3][at] + costs[k / 3][at + 1];
+    else
+        for (uint32_t k = 0; k < 8; k++) q->cost[k] = costs[k][at];
+    for (uint32_t k = s->n_quarters; k < 16; k++) q->cost[k] = 0;
+    q->least = 0;
+    for (uint32_t k = 1; k < s->n_quarters; k++)
+        q->least = q->cost[k] < q->cost[q->least] ? k : q->least;
 }
 
 typedef struct found {
@@ -69,29 +74,34 @@ typedef struct found {
 static inline void scan(const quant_search *s, const float *first, float second, uint32_t half,
                         found *best) {
     for (uint32_t p = s->start[half]; p < s->start[half + 1]; p++) {
-        const float c = first[s->first[p]] + second;
-        if (c < best->cost) {
-            best->cost = c;
-            best->point = p;
-        }
+        const float cost = first[s->first[p]] + second;
+        if (cost < best->cost) *best = (found){ cost, p };
     }
 }
 
-float quant_search_point(const quant_search *s, const float cost[][QUANT_MOST_LEVELS], uint32_t *point) {
-    float first[QUANT_MOST_HALVES], second[QUANT_MOST_HALVES];
-    if (s->width == 8) {
-        add_up_halves(cost, 4, 3, first);
-        add_up_halves(cost + 4, 4, 3, second);
-    } else {
-        add_up_halves(cost, 2, 8, first);
-        add_up_halves(cost + 2, 2, 8, second);
-    }
-    const float    least = first[least_of(first, s->n_halves)];
-    const uint32_t begin = least_of(second, s->n_halves);
+float quant_search_point(const quant_search *s, const quant_costs costs, uint32_t at, uint32_t *point) {
+    quarter        quarters[4];
+    float          first[QUANT_HALVES];
+    const uint32_t n = s->n_quarters;
+    for (uint32_t k = 0; k < 4; k++) add_up_quarter(s, costs, at + k * (s->width / 4), &quarters[k]);
+    for (uint32_t k = 0; k < n; k++)
+        for (uint32_t i = 0; i < 16; i++)
+            first[16 * k + i] = quarters[0].cost[i] + quarters[1].cost[k];
+
+    const quarter *low = &quarters[2], *high = &quarters[3];
+    const float    least_first = first[16 * quarters[1].least + quarters[0].least];
+    const float    least_low = low->cost[low->least] + least_first;
+    const uint32_t begin = 16 * high->least + low->least;
     found          best = { FLT_MAX, 0 };
-    scan(s, first, second[begin], begin, &best);
-    for (uint32_t h = 0; h < s->n_halves; h++)
-        if (second[h] + least < best.cost && h != begin) scan(s, first, second[h], h, &best);
+    scan(s, first, low->cost[low->least] + high->cost[high->least], begin, &best);
+    for (uint32_t k = 0; k < n; k++) {
+        if (high->cost[k] + least_low >= best.cost) continue;
+        for (uint32_t i = 0; i < n; i++) {
+            const float second = high->cost[k] + low->cost[i];
+            if (second + least_first < best.cost && 16 * k + i != begin)
+                scan(s, first, second, 16 * k + i, &best);
+        }
+    }
     *point = best.point;
     return best.cost;
 }

@@ -44,33 +44,35 @@ typedef struct sums {
 
 /* ---- the points for a scale */
 
-static void find_costs(const grid_type *g, const quant_search *s, const float *x, const float *w,
-                       float scale, float shift, float cost[GROUP][QUANT_MOST_LEVELS]) {
+static inline void find_costs(const grid_type *g, const quant_search *s, const float *x,
+                              const float *w, float scale, float shift, quant_costs costs) {
     const float by = scale * (g->shared ? 8 : 1), off = scale * shift;
-    for (uint32_t i = 0; i < GROUP; i++)
-        for (uint32_t l = 0; l < s->n_levels; l++) {
+    for (uint32_t l = 0; l < s->n_levels; l++)
+        for (uint32_t i = 0; i < GROUP; i++) {
             const float e = x[i] - by * (float)s->levels[l] - off;
-            cost[i][l] = w[i] * e * e;
+            costs[l][i] = w[i] * e * e;
         }
 }
 
 /* The value to get the wrong sign: where that costs least, with the lowest level then. */
 static uint32_t find_flip(const quant_search *s, const float *x, const float *w, float scale,
-                          const float cost[GROUP][QUANT_MOST_LEVELS]) {
+                          const quant_costs costs) {
+    float    more[GROUP];
     uint32_t flip = 0;
-    float    least = FLT_MAX;
     for (uint32_t i = 0; i < GROUP; i++) {
-        float best = cost[i][0];
-        for (uint32_t l = 1; l < s->n_levels; l++) best = cost[i][l] < best ? cost[i][l] : best;
-        const float e = x[i] + scale * (float)s->levels[0], more = w[i] * e * e - best;
-        if (more < least) least = more, flip = i;
+        const float e = x[i] + scale * (float)s->levels[0];
+        float       best = costs[0][i];
+        for (uint32_t l = 1; l < s->n_levels; l++) best = costs[l][i] < best ? costs[l][i] : best;
+        more[i] = w[i] * e * e - best;
     }
+    for (uint32_t i = 1; i < GROUP; i++) flip = more[i] < more[flip] ? i : flip;
     return flip;
 }
 
 static void choose_group(const grid_type *g, const quant_search *s, const float *x, const float *w,
                          float scale, bool less, group *to, sums *sum) {
-    float       cost[GROUP][QUANT_MOST_LEVELS], size[GROUP];
+    quant_costs costs;
+    float       size[GROUP];
     const float shift = g->shared ? less ? -1 : 1 : 0;
     to->signs = 0;
     to->less = less;
@@ -79,15 +81,15 @@ static void choose_group(const grid_type *g, const quant_search *s, const float 
         size[i] = negative ? -x[i] : x[i];
         to->signs |= (uint8_t)(negative << i);
     }
-    find_costs(g, s, size, w, scale, shift, cost);
+    find_costs(g, s, size, w, scale, shift, costs);
     if (g->even_signs && __builtin_parity(to->signs)) {
-        const uint32_t flip = find_flip(s, size, w, scale, cost);
+        const uint32_t flip = find_flip(s, size, w, scale, costs);
         to->signs ^= (uint8_t)(1u << flip);
         size[flip] = -size[flip];
-        find_costs(g, s, size, w, scale, shift, cost);
+        find_costs(g, s, size, w, scale, shift, costs);
     }
     for (uint32_t at = 0, k = 0; at < GROUP; at += s->width, k++) {
-        sum->error += quant_search_point(s, cost + at, &to->point[k]);
+        sum->error += quant_search_point(s, costs, at, &to->point[k]);
         const int8_t *point = s->points + to->point[k] * s->width;
         for (uint32_t i = 0; i < s->width; i++) {
             const float q = (float)point[i] * (g->shared ? 8 : 1) + shift;
