@@ -237,12 +237,13 @@ static void write_block(const grid_type *g, const quant_search *s, const float *
     quant_normal b;
     ideal        of;
     codes        best, c;
-    float        least = INFINITY;
+    float        least = 0; /* with zeros; a scale of the least f16 may be worse */
     memset(&best, 0, sizeof best);
     memset(&c, 0, sizeof c);
     quant_normalize(LEN, x, importance, &b);
     for (uint32_t i = 0, at = 0; at < LEN; i++, at += g->sub)
         find_ideal(g, s, b.x + at, b.w + at, c.groups + at / GROUP, &of.scale[i], &of.qq[i]);
+    for (uint32_t i = 0; i < LEN; i++) least += b.w[i] * b.x[i] * b.x[i];
     float d = find_factor(g, &of);
     for (uint32_t k = 0; k < 2 && d > 0; k++) {
         float rounded;
