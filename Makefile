@@ -100,6 +100,11 @@ fast    = $(if $(SANITIZE),-O2,-O3 $(NATIVE) -ffp-contract=fast)
 fast_quant := $(patsubst %,$(OUT)/obj/compiler/quant/quant_%.o,read unpack unpack_iq)
 $(OUT)/obj/compiler/interp/%.o $(fast_quant): PLAIN_CFLAGS += $(fast)
 
+# Blocks have the same bytes on every machine: nothing is contracted.
+exact = $(if $(SANITIZE),-O2,-O3 $(NATIVE)) -ffp-contract=off
+exact_quant := $(wildcard $(patsubst %,compiler/quant/quant_%*.c,fit search write))
+$(patsubst %.c,$(OUT)/obj/%.o,$(exact_quant)): PLAIN_CFLAGS += $(exact)
+
 # The runtime ends up in every executable: sections let the linker drop what one does not use.
 $(OUT)/obj/runtime/%.o: runtime/%.c Makefile
 	$(call say,CC,$<)
