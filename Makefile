@@ -97,7 +97,13 @@ $(OUT)/obj/compiler/%.o: compiler/%.c Makefile
 # given, and this machine's instructions (NATIVE= for a ggufc that runs on others).
 NATIVE ?= $(shell $(CC) -march=native -E -xc /dev/null >/dev/null 2>&1 && echo -march=native)
 fast    = $(if $(SANITIZE),-O2,-O3 $(NATIVE) -ffp-contract=fast)
-$(OUT)/obj/compiler/interp/%.o $(OUT)/obj/compiler/quant/quant_read.o: PLAIN_CFLAGS += $(fast)
+fast_quant := $(patsubst %,$(OUT)/obj/compiler/quant/quant_%.o,read unpack unpack_iq)
+$(OUT)/obj/compiler/interp/%.o $(fast_quant): PLAIN_CFLAGS += $(fast)
+
+# Blocks have the same bytes on every machine: nothing is contracted.
+exact = $(if $(SANITIZE),-O2,-O3 $(NATIVE)) -ffp-contract=off
+$(patsubst %.c,$(OUT)/obj/%.o,$(wildcard compiler/quant/quant_fit*.c compiler/quant/quant_write*.c)): \
+    PLAIN_CFLAGS += $(exact)
 
 # The runtime ends up in every executable: sections let the linker drop what one does not use.
 $(OUT)/obj/runtime/%.o: runtime/%.c Makefile

@@ -134,9 +134,8 @@ static bool check_types(compilation *c) {
         const value *v = c->graph->values[i];
         if (v->kind == VALUE_WEIGHT && !quant_find(v->type)->compiled)
             return diag_error(&c->messages, "%s: tensor '%s' has type %s, which cannot be compiled; "
-                              "types that can: %s%s", c->file->path, v->name,
-                              quant_find(v->type)->name, compiled_types(c->memory),
-                              quant_readable(v->type) ? "; interpreted:MODEL.gguf can be run" : "");
+                              "types that can: %s; interpreted:MODEL.gguf can be run", c->file->path,
+                              v->name, quant_find(v->type)->name, compiled_types(c->memory));
     }
     return true;
 }

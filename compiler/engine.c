@@ -79,8 +79,7 @@ static bool check_mistake(engine *e) {
 
 static bool open_interpreted(engine *e) {
     compilation *c = &e->compilation;
-    if (!compilation_run(c) || !compilation_check_heads(c) || !interp_check(c->graph, &c->messages) ||
-        !check_mistake(e) || !compilation_read_vocab(c))
+    if (!compilation_run(c) || !compilation_check_heads(c) || !check_mistake(e) || !compilation_read_vocab(c))
         return false;
     interp_options options = {
         .arithmetic = e->options.kernels == ENGINE_REFERENCE ? INTERP_REFERENCE : INTERP_FAITHFUL,

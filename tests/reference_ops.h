@@ -1,9 +1,10 @@
 /* reference_ops.h - the ops of graph.h in f64, straightforwardly, on rows of doubles: what emitted
- * kernels are measured by. Nothing here is shared with the compiler. */
+ * kernels are measured by. Nothing here is shared with the compiler but, for types read by
+ * quant_value.h, where fields are in a block and the grids. */
 #ifndef GGUFC_TESTS_REFERENCE_OPS_H
 #define GGUFC_TESTS_REFERENCE_OPS_H
 
-#include "quant.h"
+#include "quant_value.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -64,7 +65,7 @@ static inline double reference_q6_k(const uint8_t *b, uint64_t i) {
     return reference_half(reference_u16(b + 208)) * (int8_t)b[192 + i / 16] * (low + 16 * high - 32);
 }
 
-/* Value i of a row as stored in a file; not a number for a type that is not known here. */
+/* Value i of a row as stored in a file; not a number for integers and F64. */
 static inline double reference_weight(uint32_t type, const uint8_t *row, uint64_t i) {
     uint8_t wide[4] = {0};
     double  d, m;
@@ -95,7 +96,10 @@ static inline double reference_weight(uint32_t type, const uint8_t *row, uint64_
     case QUANT_Q4_K: row += i / 256 * 144; return reference_k(row, row + 16, NULL, i % 256);
     case QUANT_Q5_K: row += i / 256 * 176; return reference_k(row, row + 48, row + 16, i % 256);
     case QUANT_Q6_K: return reference_q6_k(row + i / 256 * 210, i % 256);
-    default: return NAN;
+    default: {
+        const quant_info *info = quant_find(type);
+        return quant_value(type, row + i / info->block_len * info->block_bytes, (uint32_t)(i % info->block_len));
+    }
     }
 }
 

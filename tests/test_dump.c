@@ -510,7 +510,6 @@ static void write_every_type(void **state) {
         expect_json(&o);
         expect_word(&o, "tensor.type", q->name);
         expect_number(&o, "tensor.bytes", (double)(2 * quant_row_bytes(t, 512)));
-        if (!quant_readable(t)) expect_null(&o, "shown.0.values");
         if (!quant_find_scale(t) || t == QUANT_Q8_K) expect_null(&o, "usual");
         outcome_free(&o);
 
@@ -521,10 +520,7 @@ static void write_every_type(void **state) {
             snprintf(name, sizeof name, "\n  %-8s ", q->fields[i].name);
             expect_text(&o, name);
         }
-        if (quant_readable(t))
-            expect_no_text(&o, "cannot be decoded");
-        else
-            expect_text(&o, "cannot be decoded yet.\n");
+        if (q->block_len > 1) expect_text(&o, "\n  values ");
         outcome_free(&o);
     }
 }

@@ -52,7 +52,6 @@ typedef struct dump_facts {
     uint64_t           n_rows, row_bytes, row_blocks;
     uint64_t           row, block, count; /* shown: `count` blocks from `block` on */
 
-    bool               has_values; /* the type can be read */
     dump_values        row_values, tensor_values;
     const quant_field *scale; /* NULL: nothing is told of scales */
     dump_scales        row_scales, tensor_scales;

@@ -11,9 +11,8 @@
  *                share_min, share_median, share_max, suspicious_here,
  *                places [{ row, block, element, bits, scale }] }
  *
- * with the meanings of dump_facts.h. `values` is null where the type cannot be decoded; `scale`,
- * `scales` and `usual` where nothing is told of scales; a number where it is not finite. A field of
- * scales is { bits: ["0x2c00"], numbers: [0.0625] }, any other an array; of two fields of one name
+ * with the meanings of dump_facts.h. `scale`, `scales` and `usual` are null where nothing is told of
+ * scales, a number where it is not finite. A field of scales is { bits: ["0x2c00"], numbers: [0.0625] }, any other an array; of two fields of one name
  * (TQ1_0) the elements follow each other. */
 #include "dump_facts.h"
 #include "json.h"
@@ -87,10 +86,6 @@ static void put_fields(json *j, const quant_info *q, const uint8_t *block) {
 
 static void put_values(json *j, const dump_facts *facts, const uint8_t *block) {
     float values[256];
-    if (!facts->has_values) {
-        json_null(j, "values");
-        return;
-    }
     quant_read(facts->tensor->type, block, facts->type->block_len, NULL, values);
     json_open(j, "values", '[');
     for (uint32_t i = 0; i < facts->type->block_len; i++) json_number(j, NULL, (double)values[i]);
@@ -131,11 +126,7 @@ static void put_shown(json *j, const dump_facts *facts) {
 
 /* ---- statistics */
 
-static void put_value_counts(json *j, const dump_facts *facts, const dump_values *v) {
-    if (!facts->has_values) {
-        json_null(j, "values");
-        return;
-    }
+static void put_value_counts(json *j, const dump_values *v) {
     json_open(j, "values", '{');
     json_count(j, "n", v->n);
     json_number(j, "min", v->min);
@@ -170,7 +161,7 @@ static void put_scale_counts(json *j, const dump_facts *facts, const dump_scales
 static void put_counts(json *j, const char *name, const dump_facts *facts, const dump_values *v,
                        const dump_scales *s) {
     json_open(j, name, '{');
-    put_value_counts(j, facts, v);
+    put_value_counts(j, v);
     put_scale_counts(j, facts, s);
     json_close(j, '}');
 }

@@ -246,11 +246,8 @@ void dump_count(arena *a, dump_facts *facts) {
     const gguf_tensor *t = facts->tensor;
     const uint8_t     *data = facts->file->data + t->offset;
     const uint64_t     row_values = t->dims[0];
-    facts->has_values = quant_readable(t->type);
-    if (facts->has_values) {
-        facts->row_values = count_values(t->type, dump_block(facts, 0), row_values);
-        facts->tensor_values = count_values(t->type, data, row_values * facts->n_rows);
-    }
+    facts->row_values = count_values(t->type, dump_block(facts, 0), row_values);
+    facts->tensor_values = count_values(t->type, data, row_values * facts->n_rows);
     facts->scale = find_countable_scale(t->type);
     if (!facts->scale) return;
     tally *row = ARENA_NEW(a, tally), *tensor = ARENA_NEW(a, tally), *file = ARENA_NEW(a, tally);

@@ -89,7 +89,6 @@ static void put_field(FILE *out, const quant_field *f, const uint8_t *block) {
 static void put_values(FILE *out, const dump_facts *facts, const uint8_t *block) {
     float values[256];
     const uint32_t n = facts->type->block_len;
-    if (!facts->has_values) return;
     quant_read(facts->tensor->type, block, n, NULL, values);
     for (uint32_t i = 0; i < n; i++) {
         if (i % VALUES_A_LINE == 0) begin_line(out, "values", i, true);
@@ -107,8 +106,6 @@ static void put_blocks(FILE *out, const dump_facts *facts) {
             put_field(out, &facts->type->fields[i], block);
         put_values(out, facts, block);
     }
-    if (!facts->has_values)
-        fprintf(out, "\nValues of %s cannot be decoded yet.\n", facts->type->name);
 }
 
 static void put_plain_values(FILE *out, const dump_facts *facts) {
@@ -154,13 +151,12 @@ static void put_scale_counts(FILE *out, const dump_scales *s) {
 
 static void put_counts(FILE *out, const dump_facts *facts, const dump_values *v,
                        const dump_scales *s) {
-    if (facts->has_values) put_value_counts(out, v);
+    put_value_counts(out, v);
     if (facts->scale) put_scale_counts(out, s);
 }
 
 static void put_statistics(FILE *out, const dump_facts *facts) {
     const uint64_t row = facts->tensor->dims[0];
-    if (!facts->has_values && !facts->scale) return;
     fputc('\n', out);
     if (facts->n_rows > 1) {
         fprintf(out, "row %" PRIu64 ", %" PRIu64 " values\n", facts->row, row);

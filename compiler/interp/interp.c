@@ -21,16 +21,6 @@ typedef struct planner {
     uint32_t              n_calls, cap_calls;
 } planner;
 
-bool interp_check(const graph *g, diag *d) {
-    for (uint32_t i = 0; i < g->n_values; i++) {
-        const value *v = g->values[i];
-        if (v->kind == VALUE_WEIGHT && !quant_readable(v->type))
-            return diag_error(d, "%s: tensor '%s' is %s, which cannot be read yet", g->file->path,
-                              v->name, quant_find(v->type)->name);
-    }
-    return true;
-}
-
 /* ---- places */
 
 static uint64_t row_bytes(const value *v) {

@@ -43,10 +43,7 @@ typedef struct interp_options {
     const enum interp_role *roles;
 } interp_options;
 
-/* False after an error was reported: a weight's type cannot be read. */
-bool interp_check(const graph *g, diag *d);
-
-/* Requires a graph as arch built it, which interp_check passed and which outlives the result. Fills
+/* Requires a graph as arch built it, which outlives the result. Any graph will do. Fills
    in of *model what evaluating is about: calls, activations, sizes, the place of the logits. What
    is left to the caller: name, target, path, vocabulary, the file's fingerprint. */
 void interp_model(arena *a, const graph *g, const interp_options *options, ggufc_model *model);

@@ -59,7 +59,7 @@ static inline const uint8_t *interp_weight(const ggufc_state *s, const interp_ca
     return s->weights + c->in[k].offset;
 }
 
-/* ---- interp_dot.c: activations as weights of a type want them, and their products */
+/* ---- interp_activation.c: activations as weights of a type want them */
 
 /* How x is stored before it is multiplied with weights of a type. */
 typedef struct interp_activation {
@@ -71,9 +71,11 @@ typedef struct interp_activation {
 /* NULL for F32: x is used as it is. */
 const interp_activation *interp_activation_find(enum quant_type type);
 
-/* The product of n weights (whole blocks) and n activations in the form their type wants; NULL where
-   a type has no such loop and is multiplied as f32. */
-typedef float interp_dot(const uint8_t *weights, const void *x, uint64_t n);
+/* ---- interp_dot.c: their products */
+
+/* The product of n weights (whole blocks) and n activations in the form their type wants; NULL for
+   types of plain numbers, which are multiplied as f32. */
+typedef float interp_dot(uint32_t type, const uint8_t *weights, const void *x, uint64_t n);
 interp_dot *interp_dot_find(uint32_t weight_type);
 
 /* Σ a · b in f64, in eight chains. */

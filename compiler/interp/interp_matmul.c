@@ -26,7 +26,7 @@ static void multiply_blocks(const ggufc_state *s, const interp_call *c, interp_d
     for (uint64_t r = first; r < first + n; r++) {
         const uint8_t *row = interp_weight(s, c, 0) + r * c->in[0].stride;
         for (uint32_t t = 0; t < interp_tokens(s, c); t++)
-            interp_out(s, c, t)[r] = dot(row, interp_row(s, c, &c->scratch, t), k);
+            interp_out(s, c, t)[r] = dot(c->in[0].v->type, row, interp_row(s, c, &c->scratch, t), k);
     }
 }
 

@@ -152,16 +152,31 @@ typedef struct quant_mistake {
     bool nibbles_adjacent;
 } quant_mistake;
 
-/* Whether quant_read reads blocks of this type: all but Q8_1, Q8_K, and IQ1, IQ2 and IQ3, whose
-   quants are indices into large tables. */
-bool quant_readable(uint32_t type);
-
-/* Whether a mistake of these could make any difference to a readable type; false for NULL. */
+/* Whether a mistake of these could make any difference to a type; false for NULL. */
 bool quant_mistake_applies(uint32_t type, const quant_mistake *how);
 
 /* The `n` values, whole blocks, that begin at `row` (of any alignment) as f32: the same bits as
    llama.cpp's, with `how` NULL. F64 and integers are rounded to nearest. */
 void quant_read(uint32_t type, const uint8_t *row, uint64_t n, const quant_mistake *how, float *out);
+
+/* ---- making blocks of numbers (quant_write.c) */
+
+/* Whether quant_write makes blocks of this type: all that hold weights, but Q8_1 and Q8_K, which are
+   for activations; plain F32, F16 and BF16 too. */
+bool quant_writable(uint32_t type);
+
+/* Whether it makes them only with an importance: IQ2_XXS, IQ2_XS, IQ1_S and IQ1_M, which llama.cpp
+   does not make without one either (which in a model wants one for IQ2_S and IQ3_XXS too, but for
+   embeddings and the output). */
+bool quant_needs_importance(uint32_t type);
+
+/* The `n` values at `x`, whole blocks, as blocks of `type` at `out`. `importance`: a weight >= 0 for
+   each of the n values, or NULL for all alike. Q8_0, Q4_0, Q4_1, Q5_0 and Q5_1 without importance are
+   the same bytes as llama.cpp's; the others minimise the squared error, each difference weighed by
+   its importance. A block depends on nothing but its own values: same bytes however a row or a
+   tensor is split among calls and threads. Nothing is allocated. What a scale cannot hold is made the
+   largest it can; of NaN and infinity, which a caller had better refuse, anything finite may come. */
+void quant_write(uint32_t type, const float *x, uint64_t n, const float *importance, void *out);
 
 /* ---- f16 and bf16, by bits: the same on every machine. Narrowing rounds to nearest even, makes
    infinities of what is too large, and quiet NaNs of NaNs. */
