@@ -13,6 +13,7 @@ static const struct {
     { "dump", command_dump },
     { "compare", command_compare },
     { "bench", command_bench },
+    { "quantize", command_quantize },
 };
 
 command_main *command_find(const char *name) {
