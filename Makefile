@@ -102,8 +102,8 @@ $(OUT)/obj/compiler/interp/%.o $(fast_quant): PLAIN_CFLAGS += $(fast)
 
 # Blocks have the same bytes on every machine: nothing is contracted.
 exact = $(if $(SANITIZE),-O2,-O3 $(NATIVE)) -ffp-contract=off
-$(patsubst %.c,$(OUT)/obj/%.o,$(wildcard compiler/quant/quant_fit*.c compiler/quant/quant_write*.c)): \
-    PLAIN_CFLAGS += $(exact)
+exact_quant := $(wildcard $(patsubst %,compiler/quant/quant_%*.c,fit search write))
+$(patsubst %.c,$(OUT)/obj/%.o,$(exact_quant)): PLAIN_CFLAGS += $(exact)
 
 # The runtime ends up in every executable: sections let the linker drop what one does not use.
 $(OUT)/obj/runtime/%.o: runtime/%.c Makefile

@@ -6,6 +6,10 @@
 /* Below this a block is zeros. */
 #define LEAST 0x1p-120f
 
+/* What every weight has beside its importance, whose mean is 1. With importance alone, values in
+   columns that were quiet when it was recorded are left to chance. */
+#define EVEN 0.25f
+
 /* ---- tiles */
 
 static float largest(const float *x, uint32_t n) {
@@ -22,21 +26,31 @@ static float weight_factor(const float *importance, uint32_t n) {
     return sum > 0 && factor < FLT_MAX ? (float)factor : 0;
 }
 
+void quant_normalize(uint32_t n, const float *x, const float *importance, quant_normal *to) {
+    const float   most = largest(x, n), factor = weight_factor(importance, n);
+    const bool    zero = !(most >= LEAST && most <= FLT_MAX);
+    const int32_t exponent = zero ? 0 : (int32_t)(quant_f32_bits(most) >> 23) - 127;
+    to->unit = ldexpf(1, exponent);
+    to->per_unit = ldexpf(1, -exponent);
+    for (uint32_t i = 0; i < n; i++) {
+        const float v = x[i] * to->per_unit, w = factor > 0 ? importance[i] * factor : 1;
+        to->x[i] = zero || !(fabsf(v) < 2) ? 0 : v;
+        to->w[i] = factor > 0 ? EVEN + (w < 1e6f ? w : 1e6f) : 1;
+    }
+}
+
 static void load_block(quant_tile *t, uint32_t first, uint32_t block_len, const float *x,
                        const float *importance) {
-    const float most = largest(x, block_len), factor = weight_factor(importance, block_len);
-    const bool  zero = !(most >= LEAST && most <= FLT_MAX);
-    const int32_t exponent = zero ? 0 : (int32_t)(quant_f32_bits(most) >> 23) - 127;
-    const float   per_unit = ldexpf(1, -exponent), unit = ldexpf(1, exponent);
-    for (uint32_t i = 0; i < block_len; i++) {
-        const uint32_t lane = first + i / t->len, j = i % t->len;
-        const float    v = x[i] * per_unit, w = factor > 0 ? importance[i] * factor : 1;
-        t->x[j][lane] = zero || !(fabsf(v) < 2) ? 0 : v;
-        t->w[j][lane] = w > 1e-6f ? w < 1e6f ? w : 1e6f : 1e-6f;
-    }
-    for (uint32_t i = first; i < first + t->block_lanes; i++) {
-        t->unit[i] = unit;
-        t->per_unit[i] = per_unit;
+    quant_normal normal;
+    quant_normalize(block_len, x, importance, &normal);
+    for (uint32_t k = 0; k < t->block_lanes; k++) {
+        const uint32_t lane = first + k;
+        for (uint32_t j = 0; j < t->len; j++) {
+            t->x[j][lane] = normal.x[k * t->len + j];
+            t->w[j][lane] = normal.w[k * t->len + j];
+        }
+        t->unit[lane] = normal.unit;
+        t->per_unit[lane] = normal.per_unit;
     }
 }
 
@@ -54,18 +68,17 @@ void quant_tile_load(quant_tile *t, uint32_t block_len, uint32_t len, const floa
     }
 }
 
-uint16_t quant_fit_half(const quant_tile *t, uint32_t lane, float scale, float *rounded) {
-    uint16_t half = quant_f32_to_f16(scale * t->unit[lane]), sign = half & 0x8000;
+uint16_t quant_fit_half(float scale, float unit, float per_unit, float *rounded) {
+    uint16_t half = quant_f32_to_f16(scale * unit), sign = half & 0x8000;
     if ((half & 0x7fff) >= 0x7c00) half = sign | 0x7bff;
-    *rounded = quant_f16_to_f32(half) * t->per_unit[lane];
+    *rounded = quant_f16_to_f32(half) * per_unit;
     return half;
 }
 
-/* The integers it is multiplied by are chosen after it: the least f16 is better than 0. */
-uint16_t quant_fit_factor(const quant_tile *t, uint32_t lane, float scale, float *rounded) {
-    const uint16_t half = quant_fit_half(t, lane, scale, rounded);
+uint16_t quant_fit_factor(float scale, float unit, float per_unit, float *rounded) {
+    const uint16_t half = quant_fit_half(scale, unit, per_unit, rounded);
     if (half & 0x7fff || scale == 0) return half;
-    *rounded = 0x1p-24f * t->per_unit[lane];
+    *rounded = 0x1p-24f * per_unit;
     return 1;
 }
 
@@ -235,7 +248,7 @@ static void choose_steps(const quant_tile *t, const quant_levels *levels, const 
                          const quant_lanes ideal, const quant_lanes d, ladder_choice *c) {
     quant_lanes rounded, inverse, error, step, scale;
     for (uint32_t i = 0; i < QUANT_LANES; i++) {
-        c->half[i] = quant_fit_factor(t, i, d[i], &rounded[i]);
+        c->half[i] = quant_fit_factor(d[i], t->unit[i], t->per_unit[i], &rounded[i]);
         c->error[i] = FLT_MAX;
         c->step[i] = c->scale[i] = 0;
     }

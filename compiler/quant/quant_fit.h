@@ -8,7 +8,7 @@
  * Values of a block are divided by a power of two that brings the largest to [1, 2): squares neither
  * overflow nor vanish. Scales here are of such values; `unit` brings them back.
  *
- * Errors are sums of weight × (value - what is stored)². Weights average to 1 in a block. */
+ * Errors are sums of weight × (value - what is stored)². */
 #ifndef GGUFC_QUANT_FIT_H
 #define GGUFC_QUANT_FIT_H
 
@@ -18,21 +18,29 @@ enum { QUANT_LANES = 16, QUANT_TILE_LEN = 256 };
 
 typedef float quant_lanes[QUANT_LANES];
 
+/* A block's values and weights. Values that are no numbers count as 0, all of a block that holds an
+   infinity do. Weights are importances, divided by their mean, and a quarter; or all 1 where there are
+   none: NULL, or all zero. */
+typedef struct quant_normal {
+    float x[QUANT_TILE_LEN], w[QUANT_TILE_LEN];
+    float unit, per_unit; /* a power of two and its inverse */
+} quant_normal;
+
+void quant_normalize(uint32_t n, const float *x, const float *importance, quant_normal *to);
+
 typedef struct quant_tile {
     uint32_t    len;         /* values a lane: those of a sub-block */
     uint32_t    block_lanes; /* lanes a block, which share `unit`; block b's are from b × block_lanes */
     quant_lanes x[QUANT_TILE_LEN], w[QUANT_TILE_LEN];
-    quant_lanes unit, per_unit; /* a power of two and its inverse */
+    quant_lanes unit, per_unit;
 } quant_tile;
 
 /* The blocks at x, of block_len values in sub-blocks of `len`, as many as there are lanes for or
-   less; other lanes hold zeros. Values that are no numbers count as 0, all of a block that holds an
-   infinity do. Weights are importances, all 1 where there are none: NULL, or all zero in a block;
-   none is less than a millionth of their mean. */
+   less, each as quant_normalize has it; other lanes hold zeros. */
 void quant_tile_load(quant_tile *t, uint32_t block_len, uint32_t len, const float *x,
                      const float *importance, uint64_t n_blocks);
 
-/* Of the values from `at`, how many whole blocks the next tile takes. */
+/* How many of so many blocks the next tile takes. */
 static inline uint64_t quant_tile_blocks(uint32_t block_len, uint32_t len, uint64_t n_blocks) {
     uint64_t most = QUANT_LANES * len / block_len;
     return n_blocks < most ? n_blocks : most;
@@ -83,12 +91,10 @@ typedef struct quant_ladder {
 void quant_fit_ladder(const quant_tile *t, const quant_levels *levels, const quant_ladder *ladder,
                       quant_lanes scale, uint16_t half[QUANT_LANES], int8_t step[QUANT_LANES]);
 
-/* The nearest f16, by bits, to scale × unit, and what it is in this tile's values: the largest there
-   is instead of infinity. */
-uint16_t quant_fit_half(const quant_tile *t, uint32_t lane, float scale, float *rounded);
-
-/* As quant_fit_half, for what integers will be multiplied by: never 0 unless the scale is. */
-uint16_t quant_fit_factor(const quant_tile *t, uint32_t lane, float scale, float *rounded);
+/* The nearest f16, by bits, to scale × unit, and what it is in units: the largest there is instead of
+   infinity. The second is for what integers will be multiplied by: never 0 unless the scale is. */
+uint16_t quant_fit_half(float scale, float unit, float per_unit, float *rounded);
+uint16_t quant_fit_factor(float scale, float unit, float per_unit, float *rounded);
 
 /* ---- scale × code - minimum, codes 0 … top (quant_fit_affine.c) */
 

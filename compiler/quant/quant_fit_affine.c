@@ -163,8 +163,8 @@ static void choose_steps(const quant_tile *t, const quant_affine *a, float top_s
                          const quant_lanes dmin, affine_choice *c) {
     quant_lanes by, by_min, inverse, inverse_min, step, step_min, scale, min, error;
     for (uint32_t i = 0; i < QUANT_LANES; i++) {
-        c->steps.half[i] = quant_fit_factor(t, i, d[i], &by[i]);
-        c->steps.half_min[i] = quant_fit_factor(t, i, dmin[i], &by_min[i]);
+        c->steps.half[i] = quant_fit_factor(d[i], t->unit[i], t->per_unit[i], &by[i]);
+        c->steps.half_min[i] = quant_fit_factor(dmin[i], t->unit[i], t->per_unit[i], &by_min[i]);
         c->error[i] = FLT_MAX;
         c->step[i] = c->step_min[i] = c->scale[i] = c->min[i] = 0;
     }

@@ -147,6 +147,13 @@ static const write_info writers[QUANT_COUNT] = {
     [QUANT_NVFP4] = { NULL, quant_write_nvfp4, false },
     [QUANT_Q1_0] = { NULL, quant_write_q1_0, false },
     [QUANT_Q2_0] = { NULL, quant_write_q2_0, false },
+    [QUANT_IQ3_XXS] = { NULL, quant_write_iq3_xxs, false },
+    [QUANT_IQ3_S] = { NULL, quant_write_iq3_s, false },
+    [QUANT_IQ2_XXS] = { NULL, quant_write_iq2_xxs, true },
+    [QUANT_IQ2_XS] = { NULL, quant_write_iq2_xs, true },
+    [QUANT_IQ2_S] = { NULL, quant_write_iq2_s, false },
+    [QUANT_IQ1_S] = { NULL, quant_write_iq1_s, true },
+    [QUANT_IQ1_M] = { NULL, quant_write_iq1_m, true },
 };
 
 bool quant_writable(uint32_t type) {

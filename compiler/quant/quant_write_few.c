@@ -23,7 +23,8 @@ static void write_single(const single_type *s, const float *x, uint64_t n, const
         m = quant_tile_blocks(len, len, left);
         quant_tile_load(&t, len, len, x, importance, m);
         quant_fit_scale(&t, &s->levels, scale);
-        for (uint32_t i = 0; i < QUANT_LANES; i++) half[i] = quant_fit_half(&t, i, scale[i], &scale[i]);
+        for (uint32_t i = 0; i < QUANT_LANES; i++)
+            half[i] = quant_fit_half(scale[i], t.unit[i], t.per_unit[i], &scale[i]);
         quant_fit_codes(&t, &s->levels, scale, codes);
         for (uint32_t b = 0; b < m; b++, out += s->block_bytes) s->pack(half[b], codes + b * len, out);
         importance = importance ? importance + m * len : NULL;

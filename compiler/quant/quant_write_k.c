@@ -217,8 +217,9 @@ static void write_affine_32(float top, const float *x, uint64_t n, const float *
         quant_tile_load(&t, 32, 32, x, importance, m);
         quant_affine_fit(&t, &a, scale, min);
         for (uint32_t b = 0; b < m; b++) {
-            quant_store_u16(out + b * block_bytes, quant_fit_half(&t, b, scale[b], &scale[b]));
-            quant_store_u16(out + b * block_bytes + 2, quant_fit_half(&t, b, -min[b], &min[b]));
+            uint8_t *to = out + b * block_bytes;
+            quant_store_u16(to, quant_fit_half(scale[b], t.unit[b], t.per_unit[b], &scale[b]));
+            quant_store_u16(to + 2, quant_fit_half(-min[b], t.unit[b], t.per_unit[b], &min[b]));
             min[b] = -min[b];
         }
         quant_affine_codes(&t, &a, scale, min, codes);
