@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #define PIECE_VALUES ((uint64_t)1 << 18)
 #define MAX_THREADS  1024
 #define PROGRESS_NS  200000000
+#define LANES        8
 
 enum fault_kind { FAULT_NONE, FAULT_SOURCE, FAULT_RESULT, FAULT_WRITE, FAULT_MEMORY };
 
@@ -140,27 +142,34 @@ static void let_go(const gguf_file *f, const uint8_t *from, uint64_t size) {
     if (f->map && begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
-static bool check_source(worker *w, const piece *p, const float *x, uint64_t n_columns) {
-    uint64_t n = p->n_rows * n_columns, odd = find_odd(x, n);
-    if (odd == n) return true;
-    return report(w->of, (fault){ FAULT_SOURCE, .tensor = p->tensor, .row = p->row + odd / n_columns,
-                                  .column = odd % n_columns, .number = x[odd] });
+static bool report_number(worker *w, const piece *p, enum fault_kind kind, uint64_t at, float number) {
+    uint64_t n_columns = w->of->job->tensors[p->tensor].in->dims[0];
+    return report(w->of, (fault){ kind, .tensor = p->tensor, .row = p->row + at / n_columns,
+                                  .column = at % n_columns, .number = number });
 }
 
-/* Compares the blocks with what they were made of. */
-static bool check_result(worker *w, const piece *p, const float *x, uint32_t quant, uint64_t n_columns) {
-    uint64_t n = p->n_rows * n_columns;
-    quant_read(quant, w->blocks, n, NULL, w->again);
-    uint64_t odd = find_odd(w->again, n);
-    if (odd != n)
-        return report(w->of, (fault){ FAULT_RESULT, .tensor = p->tensor, .row = p->row + odd / n_columns,
-                                      .column = odd % n_columns, .number = x[odd] });
-    for (uint64_t i = 0; i < n; i++) {
-        double off = (double)x[i] - (double)w->again[i];
-        w->square_error += off * off;
-        w->square_sum += (double)x[i] * (double)x[i];
+static bool check_source(worker *w, const piece *p, const float *x, uint64_t n) {
+    uint64_t odd = find_odd(x, n);
+    return odd == n || report_number(w, p, FAULT_SOURCE, odd, x[odd]);
+}
+
+/* Compares the values read back from the blocks with what they were made of, in lanes. What is not
+   finite makes a sum that is not. */
+static bool check_result(worker *w, const piece *p, const float *x, uint64_t n) {
+    double   off[LANES] = { 0 }, all[LANES] = { 0 };
+    uint64_t whole = n / LANES * LANES, odd;
+    for (uint64_t i = 0; i < n; i += LANES) {
+        uint64_t m = i < whole ? LANES : n - i;
+        for (uint64_t k = 0; k < m; k++) {
+            double a = (double)x[i + k], b = (double)w->again[i + k];
+            off[k] += (a - b) * (a - b);
+            all[k] += a * a;
+        }
     }
-    return true;
+    for (uint64_t k = 0; k < LANES; k++) w->square_error += off[k], w->square_sum += all[k];
+    if (isfinite(w->square_error)) return true;
+    return check_source(w, p, x, n) && (odd = find_odd(w->again, n)) < n &&
+           report_number(w, p, FAULT_RESULT, odd, x[odd]);
 }
 
 static void write_blocks(worker *w, const piece *p, const float *x) {
@@ -187,11 +196,12 @@ static bool convert(worker *w, const piece *p) {
         x = (const float *)(const void *)from; /* aligned as all data is */
     else
         quant_read(t->in->type, from, n, NULL, w->values);
-    if (!check_source(w, p, x, n_columns)) return false;
     bool is_copy = t->quant == t->in->type;
+    if (is_copy && !check_source(w, p, x, n)) return false;
     if (!is_copy) {
         write_blocks(w, p, x);
-        if (!check_result(w, p, x, t->quant, n_columns)) return false;
+        quant_read(t->quant, w->blocks, n, NULL, w->again);
+        if (!check_result(w, p, x, n)) return false;
     }
     if (!write_at(c, p, is_copy ? from : w->blocks, p->n_rows * out_bytes, t->offset + p->row * out_bytes))
         return false;
