@@ -60,7 +60,8 @@ static bool read_tensor_types(void *to, const char *name, const char *text) {
     bool   ok = true;
     if (!f) return bad_file(l, text, strerror(errno));
     while (ok && read_word(f, word, sizeof word, &size))
-        if (!read_tensor_type(l, name, arena_copy_text(l->memory, word, size))) l->bad_input = true, ok = false;
+        ok = read_tensor_type(l, name, arena_copy_text(l->memory, word, size));
+    if (!ok) l->bad_input = true;
     if (ok && ferror(f)) ok = bad_file(l, text, strerror(errno));
     fclose(f);
     return ok;
@@ -74,7 +75,8 @@ static bool read_imatrix(void *to, const char *name, const char *text) {
 
 static bool add_part(line *l, quantize_list *list, const char *name, const char *text) {
     if (!*text) return option_wrong(name, text, "part of a tensor's name");
-    *(const char **)arena_push(l->memory, (void **)&list->items, &list->n, &list->room, sizeof *list->items) = text;
+    const char **item = arena_push(l->memory, (void **)&list->items, &list->n, &list->room, sizeof *item);
+    *item = text;
     return true;
 }
 
@@ -89,9 +91,9 @@ static bool read_exclude(void *to, const char *name, const char *text) {
 static bool read_override(void *to, const char *name, const char *text) {
     line              *l = to;
     quantize_options  *o = &l->quantize;
-    quantize_override *entry = arena_push(l->memory, (void **)&o->overrides, &o->n_overrides, &o->overrides_room,
-                                          sizeof *entry);
-    const char        *expected = quantize_read_override(l->memory, text, entry);
+    quantize_override *entry;
+    entry = arena_push(l->memory, (void **)&o->overrides, &o->n_overrides, &o->overrides_room, sizeof *entry);
+    const char *expected = quantize_read_override(l->memory, text, entry);
     return !expected || option_wrong(name, text, expected);
 }
 
@@ -117,8 +119,8 @@ static bool read_keep_split(void *to, const char *name, const char *text) {
 }
 
 static const option rows[] = {
-    { "--tensor-type", NULL, "NAME=TYPE", read_tensor_type, "tensors whose name holds NAME, a regular expression" },
-    { "--tensor-type-file", NULL, "FILE", read_tensor_types, "the same, many of them, with blanks or lines between" },
+    { "--tensor-type", NULL, "NAME=TYPE", read_tensor_type, "tensors whose names match, as attn_v=q6_k" },
+    { "--tensor-type-file", NULL, "FILE", read_tensor_types, "many of these, with blanks or lines between" },
     { "--token-embedding-type", NULL, "TYPE", read_embedding_type, "the token embeddings" },
     { "--output-tensor-type", NULL, "TYPE", read_output_type, "the output matrix" },
     { "--leave-output-tensor", NULL, NULL, read_leave_output, "keep the output matrix as it is" },
@@ -127,7 +129,7 @@ static const option rows[] = {
     { "--include-weights", NULL, "NAME", read_include, "use it for tensors whose name holds NAME" },
     { "--exclude-weights", NULL, "NAME", read_exclude, "do not use it for those" },
     { "--allow-requantize", NULL, NULL, read_allow_requantize, "also weights that are quantized already" },
-    { "--override-kv", NULL, "KEY=TYPE:VALUE", read_override, "metadata, TYPE being int, float, bool or str" },
+    { "--override-kv", NULL, "KEY=TYPE:VALUE", read_override, "metadata; TYPE: int, float, bool or str" },
     { "--dry-run", NULL, NULL, read_dry_run, "show what would become of each tensor, write nothing" },
     { "--threads", "-t", "N", read_threads, "how many threads (all processors)" },
     { "--verbose", "-v", NULL, read_verbose, "a line for each tensor: sizes, error" },
@@ -138,8 +140,8 @@ static const option rows[] = {
 static const char usage_line[] = "usage: ggufc quantize [options] IN.gguf OUT.gguf TYPE [THREADS]\n";
 
 static const char usage_text[] =
-    "\nWrites IN, whose weights are F32, F16 or BF16, again with its matrices in TYPE. Names are llama.cpp's,\n"
-    "and so are the types that a mixture as Q4_K_M has for each tensor.\n\nTYPE:";
+    "\nWrites IN, whose weights are F32, F16 or BF16, again with its matrices in TYPE. Names are those of\n"
+    "llama.cpp, and so are the types that a mixture as Q4_K_M has for each tensor.\n\nTYPE:";
 
 /* The names of mixtures, in lines. */
 static const char *make_usage(arena *a) {
@@ -163,17 +165,20 @@ static bool wrong(const char *what) {
 /* IN OUT TYPE [THREADS]; a dry run needs no OUT. */
 static bool take_operands(line *l, const char *const *operands, int n) {
     quantize_options *o = &l->quantize;
-    bool has_no_output = o->dry_run && n >= 2 && (n == 2 || !mixture_find(operands[2])) && mixture_find(operands[1]);
+    bool may_lack_output = o->dry_run && (n == 2 || (n > 2 && !mixture_find(operands[2])));
+    bool has_no_output = may_lack_output && mixture_find(operands[1]);
     int  at = has_no_output ? 1 : 2;
     if (n <= at && n == 2 && mixture_find(operands[1])) return wrong("no output given");
-    if (n <= at) return wrong(n == 0 ? "no model given" : n == 1 ? "no output and no type given" : "no type given");
+    if (n == 0) return wrong("no model given");
+    if (n <= at) return wrong(n == 1 ? "no output and no type given" : "no type given");
     o->input = operands[0];
     o->output = has_no_output ? NULL : operands[1];
     o->mix = mixture_find(operands[at]);
     if (!o->mix) return option_wrong("TYPE", operands[at], "one that --help lists");
     if (n > at + 2) return wrong("too many words");
     if (!*o->input || (o->output && !*o->output)) return wrong("a file's name is empty");
-    if (o->include.n && o->exclude.n) return wrong("--include-weights and --exclude-weights exclude each other");
+    if (o->include.n && o->exclude.n)
+        return wrong("--include-weights and --exclude-weights exclude each other");
     if ((o->include.n || o->exclude.n) && !o->imatrix)
         return wrong("--include-weights and --exclude-weights are about an --imatrix, and there is none");
     return n == at + 1 || read_threads(l, "THREADS", operands[at + 1]);
@@ -195,7 +200,8 @@ static int quantize(line *l, int argc, char **argv) {
 }
 
 int command_quantize(int argc, char **argv) {
-    line l = { .memory = arena_new(), .quantize = { .output_quant = QUANT_COUNT, .embedding_quant = QUANT_COUNT } };
+    line l = { .memory = arena_new() };
+    l.quantize.output_quant = l.quantize.embedding_quant = QUANT_COUNT;
     int  status = quantize(&l, argc, argv);
     tensor_patterns_free(&l.quantize.patterns);
     arena_free(l.memory);

@@ -56,7 +56,7 @@ static void rules_say_only_what_is_known(void **state) {
         assert_words(r->mixtures, is_mixture, true, n);
         assert_words(r->roles, is_role, true, n);
         assert_words(r->when, is_condition, false, n);
-        if (r->quant != QUANT_COUNT && !quant_writable(r->quant)) fail_msg("rule %zu: its type cannot be written", n);
+        assert_true(r->quant == QUANT_COUNT || quant_writable(r->quant));
     }
     const mixture_rule *last = &mixture_rules[n - 1];
     assert_string_equal(last->mixtures, "*"); /* so that every question has an answer */
@@ -68,7 +68,8 @@ static void every_condition_is_asked(void **state) {
     (void)state;
     for (const mixture_condition *c = mixture_conditions; c->name; c++) {
         bool asked = false;
-        for (const mixture_rule *r = mixture_rules; r->mixtures; r++) asked |= mixture_has_word(r->when, c->name);
+        for (const mixture_rule *r = mixture_rules; r->mixtures; r++)
+            asked |= mixture_has_word(r->when, c->name);
         if (!asked) fail_msg("no rule asks for '%s'", c->name);
     }
 }
@@ -154,7 +155,8 @@ static void matrices_are_quantized_and_little_else(void **state) {
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         const uint64_t *dims = rows[i].dims;
-        gguf_tensor t = { .name = string(rows[i].name), .n_dims = 3, .dims = { dims[0], dims[1], dims[2], 1 } };
+        gguf_tensor t = { .name = string(rows[i].name), .n_dims = 3,
+                          .dims = { dims[0], dims[1], dims[2], 1 } };
         if (mixture_quantizes(&t) != rows[i].quantized) fail_msg("%s", rows[i].name);
     }
 }
@@ -169,7 +171,8 @@ static void tensors_are_in_order_of_layers(void **state) {
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         for (size_t j = 0; j < ARRAY_LEN(rows); j++) {
             int order = mixture_compare(string(rows[i]), string(rows[j]));
-            if ((order > 0) - (order < 0) != (i > j) - (i < j)) fail_msg("%s, %s: %d", rows[i], rows[j], order);
+            if ((order > 0) - (order < 0) != (i > j) - (i < j))
+                fail_msg("%s, %s: %d", rows[i], rows[j], order);
         }
 }
 
@@ -182,7 +185,8 @@ static void odd_rows_have_fallbacks(void **state) {
     } rows[] = {
         { QUANT_Q4_K, 512, QUANT_Q4_K }, { QUANT_Q4_K, 96, QUANT_Q5_0 },     { QUANT_Q5_K, 96, QUANT_Q5_1 },
         { QUANT_Q6_K, 96, QUANT_Q8_0 },  { QUANT_Q2_K, 96, QUANT_Q4_0 },     { QUANT_Q3_K, 32, QUANT_Q4_0 },
-        { QUANT_IQ1_S, 96, QUANT_IQ4_NL }, { QUANT_IQ4_XS, 96, QUANT_IQ4_NL }, { QUANT_TQ1_0, 96, QUANT_Q4_0 },
+        { QUANT_IQ1_S, 96, QUANT_IQ4_NL }, { QUANT_IQ4_XS, 96, QUANT_IQ4_NL },
+        { QUANT_TQ1_0, 96, QUANT_Q4_0 },
         { QUANT_Q8_0, 40, QUANT_F16 },   { QUANT_Q4_K, 40, QUANT_F16 },      { QUANT_MXFP4, 48, QUANT_F16 },
         { QUANT_Q2_0, 96, QUANT_Q4_0 },  { QUANT_Q2_0, 64, QUANT_Q2_0 },     { QUANT_F16, 3, QUANT_F16 },
         { QUANT_NVFP4, 96, QUANT_Q4_0 }, { QUANT_Q1_0, 96, QUANT_Q4_0 },

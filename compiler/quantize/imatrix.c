@@ -62,8 +62,9 @@ static bool read_weights(arena *a, diag *d, const gguf_file *f, const gguf_tenso
         float sum = stored_float(f, sums, i), count = stored_float(f, counts, i / columns);
         out[i] = !(count <= 0) ? sum / roundf(count) : 1;
         if (!isfinite(out[i]) || out[i] < 0)
-            return diag_error(d, "%s: tensor %s: value %" PRIu64 " is %g over %g, expected a finite importance of "
-                              "0 or more", f->path, gguf_quote(a, sums->name), i, (double)sum, (double)count);
+            return diag_error(d, "%s: tensor %s: value %" PRIu64 " is %g, met %g times: not a finite importance "
+                              "of 0 or more",
+                              f->path, gguf_quote(a, sums->name), i, (double)sum, (double)count);
     }
     e->weights = out;
     return true;
@@ -81,7 +82,8 @@ static bool has_sums(arena *a, diag *d, const gguf_file *f, const gguf_tensor *c
     size_t      n = counts->name.size - strlen(COUNTS);
     const char *wanted = arena_printf(a, "%.*s" SUMS, (int)n, counts->name.data);
     return gguf_find_tensor(f, wanted) ||
-           diag_error(d, "%s: tensor %s: there is no '%s' beside it", f->path, gguf_quote(a, counts->name), wanted);
+           diag_error(d, "%s: tensor %s: there is no '%s' beside it", f->path, gguf_quote(a, counts->name),
+                      wanted);
 }
 
 static bool read_entries(arena *a, diag *d, const gguf_file *f, imatrix *m) {
@@ -120,7 +122,7 @@ static bool read_facts(arena *a, diag *d, const gguf_file *f, imatrix *m) {
 static bool is_legacy(const char *path) {
     char  magic[4];
     FILE *f = fopen(path, "rb");
-    bool  legacy = f && fread(magic, 1, sizeof magic, f) == sizeof magic && memcmp(magic, "GGUF", sizeof magic);
+    bool  legacy = f && fread(magic, 1, 4, f) == 4 && memcmp(magic, "GGUF", 4);
     if (f) fclose(f);
     return legacy;
 }
@@ -129,7 +131,7 @@ imatrix *imatrix_read(arena *a, diag *d, const char *path) {
     imatrix *m = ARENA_NEW(a, imatrix);
     m->path = path;
     if (is_legacy(path)) {
-        diag_error(d, "%s: no GGUF: an importance matrix in the older .dat format has to be converted to one first, "
+        diag_error(d, "%s: no GGUF: an importance matrix in the older .dat format has to be converted first, "
                    "by llama-imatrix --in-file", path);
         return NULL;
     }

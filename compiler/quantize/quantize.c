@@ -48,8 +48,8 @@ static bool write_file(quantize_job *job, const char *path) {
 }
 
 static bool write_output(quantize_job *job) {
-    const char *temporary = output_temporary(job->memory, job->options->output);
-    bool        ok = write_file(job, temporary) && output_commit(job->messages, temporary, job->options->output);
+    const char *path = job->options->output, *temporary = output_temporary(job->memory, path);
+    bool        ok = write_file(job, temporary) && output_commit(job->messages, temporary, path);
     if (!ok) output_discard(temporary);
     return ok;
 }

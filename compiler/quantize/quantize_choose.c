@@ -44,7 +44,8 @@ static uint32_t choose_type(quantize_job *job, mixture_state *state, const quant
     quantize_options *o = job->options;
     enum mixture_role role = mixture_role(t->in->name);
     tensor_pattern   *named = tensor_pattern_find(&o->patterns, t->name);
-    bool is_embedding = role == ROLE_TOKEN_EMBD, is_main = is_embedding && !strcmp(t->name, "token_embd.weight");
+    bool is_embedding = role == ROLE_TOKEN_EMBD;
+    bool is_main = is_embedding && !strcmp(t->name, "token_embd.weight");
     if (is_embedding && o->embedding_quant != QUANT_COUNT && (is_main || !named)) return o->embedding_quant;
     if (role == ROLE_OUTPUT && o->output_quant != QUANT_COUNT) return o->output_quant;
     if (named) return named->quant;
@@ -56,13 +57,14 @@ static uint32_t choose_type(quantize_job *job, mixture_state *state, const quant
 
 static bool check_type(quantize_job *job, const quantize_tensor *t) {
     diag       *d = job->messages;
-    const char *path = job->file->path, *from = quant_find(t->in->type)->name, *to = quant_find(t->quant)->name;
+    const char *path = job->file->path;
+    const char *from = quant_find(t->in->type)->name, *to = quant_find(t->quant)->name;
     if (t->quant == t->in->type) return true;
     if (!quant_writable(t->quant))
         return diag_error(d, "%s: tensor '%s': weights cannot be written as %s", path, t->name, to);
     if (!is_plain(t->in->type) && !job->options->allow_requantize)
-        return diag_error(d, "%s: tensor '%s': it is %s already; quantizing it again, which loses more than %s from "
-                          "the original would, takes --allow-requantize", path, t->name, from, to);
+        return diag_error(d, "%s: tensor '%s': it is %s already; quantizing it again, which loses more than "
+                          "%s from the original would, takes --allow-requantize", path, t->name, from, to);
     return true;
 }
 
@@ -83,17 +85,18 @@ static bool find_importance(quantize_job *job, quantize_tensor *t) {
 
 static bool check_importance(quantize_job *job, const quantize_tensor *t) {
     const char *to = quant_find(t->quant)->name;
-    bool needs = mixture_needs_importance(job->options->mix, t->in->name, t->quant) || quant_needs_importance(t->quant);
+    bool needs = mixture_needs_importance(job->options->mix, t->in->name, t->quant) ||
+                 quant_needs_importance(t->quant);
     if (t->importance || !needs) return true;
     if (job->options->dry_run) {
         if (!job->unprepared) job->unprepared = t->name;
         return true;
     }
     if (job->importance)
-        return diag_error(job->messages, "%s: has no entry for '%s', which needs one as %s", job->importance->path,
-                          t->name, to);
-    return diag_error(job->messages, "%s: tensor '%s': %s needs an importance matrix: give one with --imatrix FILE",
-                      job->file->path, t->name, to);
+        return diag_error(job->messages, "%s: has no entry for '%s', which needs one as %s",
+                          job->importance->path, t->name, to);
+    return diag_error(job->messages, "%s: tensor '%s': %s needs an importance matrix: give one with "
+                      "--imatrix FILE", job->file->path, t->name, to);
 }
 
 /* ---- all tensors */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DEFAULT_ALIGNMENT    32
 #define QUANTIZATION_VERSION 2 /* of block layouts, as llama.cpp counts them */
 
 /* ---- overrides */
@@ -117,11 +118,18 @@ static void put_new(gguf_header *h, const quantize_override *entry) {
     }
 }
 
+/* As the key says, which is kept; the reader has checked it. */
+static uint64_t choose_alignment(const quantize_job *job) {
+    uint64_t n = DEFAULT_ALIGNMENT;
+    gguf_get_u64(job->file, job->messages, "general.alignment", &n);
+    return n;
+}
+
 bool quantize_make_header(quantize_job *job) {
     gguf_header     *h = &job->header;
     const gguf_file *f = job->file;
     new_keys         keys = choose_keys(job);
-    gguf_header_begin(h, f->alignment);
+    gguf_header_begin(h, choose_alignment(job));
     for (uint64_t i = 0; i < f->n_kv; i++)
         if (!is_left_out(&keys, f->kv[i].key)) put_old(h, f, i);
     for (uint32_t i = 0; i < keys.n; i++) put_new(h, &keys.items[i]);

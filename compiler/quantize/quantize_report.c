@@ -28,12 +28,6 @@ static const char *shape_text(char *to, size_t room, const gguf_tensor *t) {
 
 /* ---- a tensor */
 
-static void print_fallback(const quantize_tensor *t, FILE *to) {
-    const quant_info *info = quant_find(t->wanted);
-    fprintf(to, "  (%" PRIu64 " columns are no blocks of %" PRIu32 ", as %s has)", t->in->dims[0], info->block_len,
-            info->name);
-}
-
 void quantize_print_tensor(const quantize_job *job, uint64_t index, FILE *to) {
     const quantize_tensor *t = &job->tensors[index];
     char before[32], after[32], shape[96];
@@ -50,7 +44,9 @@ void quantize_print_tensor(const quantize_job *job, uint64_t index, FILE *to) {
     double n = (double)(t->n_rows * t->in->dims[0]);
     if (!is_copy && t->n_done)
         fprintf(to, "  RMSE %.3g", sqrt(t->square_error / n));
-    if (t->quant != t->wanted) print_fallback(t, to);
+    if (t->quant != t->wanted)
+        fprintf(to, "  (rows of %" PRIu64 " are no whole blocks of %s)", t->in->dims[0],
+                quant_find(t->wanted)->name);
     fputc('\n', to);
 }
 
@@ -119,13 +115,14 @@ void quantize_print_summary(const quantize_job *job, FILE *to) {
     fprintf(to, "%s: %s (%.2f bits per weight) -> %s (%.2f)", o->dry_run ? o->input : o->output,
             size_text(before, sizeof before, s.before), (double)s.before * bits,
             size_text(after, sizeof after, s.after), (double)s.after * bits);
-    if (s.square_sum > 0) fprintf(to, ", RMSE %.3g %% of the weights'", 100 * sqrt(s.square_error / s.square_sum));
+    if (s.square_sum > 0)
+        fprintf(to, ", relative RMSE %.3g %%", 100 * sqrt(s.square_error / s.square_sum));
     fputc('\n', to);
     print_types(&s, to);
     if (job->n_fallbacks)
-        fprintf(to, "  %" PRIu64 " of %" PRIu64 " tensors are in another type than %s has for them, as their rows are no "
-                "whole number of its blocks%s\n", job->n_fallbacks, job->n_tensors, o->mix->name,
-                o->verbose || o->dry_run ? "" : ": see -v");
+        fprintf(to, "  %" PRIu64 " of %" PRIu64 " tensors are in another type than %s has for them: their rows are "
+                "no whole blocks%s\n", job->n_fallbacks, job->n_tensors, o->mix->name,
+                o->verbose || o->dry_run ? "" : " (-v lists them)");
     if (job->unprepared)
         fprintf(to, "  '%s' and perhaps others need an importance matrix: --imatrix FILE\n", job->unprepared);
 }

@@ -23,6 +23,7 @@
 #define MAX_THREADS  1024
 #define PROGRESS_NS  200000000
 #define LANES        8
+#define F16_MOST     65504.0f
 
 enum fault_kind { FAULT_NONE, FAULT_SOURCE, FAULT_RESULT, FAULT_WRITE, FAULT_MEMORY };
 
@@ -122,12 +123,20 @@ static uint64_t find_odd(const float *x, uint64_t n) {
     return n;
 }
 
+/* Which of the values was cut to what a scale, an f16, can hold; n where none was. */
+static uint64_t find_cut(const float *x, const float *again, uint64_t n) {
+    for (uint64_t i = 0; i < n; i++)
+        if (fabsf(x[i]) > F16_MOST && fabsf(again[i]) < fabsf(x[i]) / 4) return i;
+    return n;
+}
+
 static bool write_at(crew *c, const piece *p, const uint8_t *from, uint64_t size, uint64_t at) {
     while (size) {
         ssize_t n = pwrite(c->fd, from, size, (off_t)at);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0)
-            return report(c, (fault){ FAULT_WRITE, .tensor = p->tensor, .row = p->row, .why = n ? errno : EIO });
+            return report(c, (fault){ FAULT_WRITE, .tensor = p->tensor, .row = p->row,
+                                      .why = n ? errno : EIO });
         from += n;
         at += (uint64_t)n;
         size -= (uint64_t)n;
@@ -167,9 +176,11 @@ static bool check_result(worker *w, const piece *p, const float *x, uint64_t n) 
         }
     }
     for (uint64_t k = 0; k < LANES; k++) w->square_error += off[k], w->square_sum += all[k];
-    if (isfinite(w->square_error)) return true;
-    return check_source(w, p, x, n) && (odd = find_odd(w->again, n)) < n &&
-           report_number(w, p, FAULT_RESULT, odd, x[odd]);
+    if (isfinite(w->square_error) && w->square_sum < (double)F16_MOST * F16_MOST) return true;
+    if (!check_source(w, p, x, n)) return false;
+    odd = find_odd(w->again, n);
+    if (odd == n) odd = find_cut(x, w->again, n);
+    return odd == n || report_number(w, p, FAULT_RESULT, odd, x[odd]);
 }
 
 static void write_blocks(worker *w, const piece *p, const float *x) {
@@ -292,11 +303,11 @@ static bool tell(const quantize_job *job, const fault *f) {
     switch (f->kind) {
     case FAULT_NONE: return true;
     case FAULT_SOURCE:
-        return diag_error(d, "%s: tensor '%s': row %" PRIu64 ", column %" PRIu64 " is %g; weights must be finite",
-                          job->file->path, t->name, f->row, f->column, (double)f->number);
+        return diag_error(d, "%s: tensor '%s': row %" PRIu64 ", column %" PRIu64 " is %g; weights must be "
+                          "finite", job->file->path, t->name, f->row, f->column, (double)f->number);
     case FAULT_RESULT:
-        return diag_error(d, "%s: tensor '%s': row %" PRIu64 ", column %" PRIu64 ": %g or what is beside it is too "
-                          "large for %s", job->file->path, t->name, f->row, f->column, (double)f->number,
+        return diag_error(d, "%s: tensor '%s': row %" PRIu64 ", column %" PRIu64 ": %g or what is beside it "
+                          "is too large for %s", job->file->path, t->name, f->row, f->column, (double)f->number,
                           quant_find(t->quant)->name);
     case FAULT_WRITE:
         return diag_error(d, "%s: cannot be written: %s", job->options->output, strerror(f->why));
