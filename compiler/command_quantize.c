@@ -165,10 +165,9 @@ static bool wrong(const char *what) {
 /* IN OUT TYPE [THREADS]; a dry run needs no OUT. */
 static bool take_operands(line *l, const char *const *operands, int n) {
     quantize_options *o = &l->quantize;
-    bool may_lack_output = o->dry_run && (n == 2 || (n > 2 && !mixture_find(operands[2])));
-    bool has_no_output = may_lack_output && mixture_find(operands[1]);
+    bool is_type = n > 1 && mixture_find(operands[1]), has_no_output = o->dry_run && is_type;
     int  at = has_no_output ? 1 : 2;
-    if (n <= at && n == 2 && mixture_find(operands[1])) return wrong("no output given");
+    if (is_type && !o->dry_run) return wrong("no output given: what would be one is a type");
     if (n == 0) return wrong("no model given");
     if (n <= at) return wrong(n == 1 ? "no output and no type given" : "no type given");
     o->input = operands[0];

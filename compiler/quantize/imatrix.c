@@ -62,7 +62,7 @@ static bool read_weights(arena *a, diag *d, const gguf_file *f, const gguf_tenso
         float sum = stored_float(f, sums, i), count = stored_float(f, counts, i / columns);
         out[i] = !(count <= 0) ? sum / roundf(count) : 1;
         if (!isfinite(out[i]) || out[i] < 0)
-            return diag_error(d, "%s: tensor %s: value %" PRIu64 " is %g, met %g times: not a finite importance "
+            return diag_error(d, "%s: tensor %s: value %" PRIu64 " is %g, met %g times: no finite importance "
                               "of 0 or more",
                               f->path, gguf_quote(a, sums->name), i, (double)sum, (double)count);
     }

@@ -120,8 +120,8 @@ void quantize_print_summary(const quantize_job *job, FILE *to) {
     fputc('\n', to);
     print_types(&s, to);
     if (job->n_fallbacks)
-        fprintf(to, "  %" PRIu64 " of %" PRIu64 " tensors are in another type than %s has for them: their rows are "
-                "no whole blocks%s\n", job->n_fallbacks, job->n_tensors, o->mix->name,
+        fprintf(to, "  %" PRIu64 " of %" PRIu64 " tensors are in another type than %s has for them: their "
+                "rows are no whole blocks%s\n", job->n_fallbacks, job->n_tensors, o->mix->name,
                 o->verbose || o->dry_run ? "" : " (-v lists them)");
     if (job->unprepared)
         fprintf(to, "  '%s' and perhaps others need an importance matrix: --imatrix FILE\n", job->unprepared);

@@ -255,23 +255,29 @@ static void release(worker *w) {
     free(w->blocks);
 }
 
+static void wait_a_moment(crew *c) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += PROGRESS_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&c->changed, &c->lock, &until);
+}
+
 /* Tells of each tensor as it is done, and in between how far it is. */
 static void watch(crew *c) {
     quantize_job *job = c->job;
     uint64_t begin = clock_ns(), told = 0;
+    bool     done;
     pthread_mutex_lock(&c->lock);
-    while (c->n_working) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += PROGRESS_NS;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&c->changed, &c->lock, &until);
+    do {
+        if (c->n_working) wait_a_moment(c);
+        done = !c->n_working;
         for (; told < job->n_tensors && job->tensors[told].n_done == job->tensors[told].n_rows; told++)
             if (job->options->verbose) quantize_print_tensor(job, told, stderr);
         if (told < job->n_tensors)
             quantize_print_progress(job, told, c->values_done, (double)(clock_ns() - begin) * 1e-9);
-    }
+    } while (!done);
     pthread_mutex_unlock(&c->lock);
     quantize_clear_progress();
 }
@@ -307,7 +313,8 @@ static bool tell(const quantize_job *job, const fault *f) {
                           "finite", job->file->path, t->name, f->row, f->column, (double)f->number);
     case FAULT_RESULT:
         return diag_error(d, "%s: tensor '%s': row %" PRIu64 ", column %" PRIu64 ": %g or what is beside it "
-                          "is too large for %s", job->file->path, t->name, f->row, f->column, (double)f->number,
+                          "is too large for %s",
+                          job->file->path, t->name, f->row, f->column, (double)f->number,
                           quant_find(t->quant)->name);
     case FAULT_WRITE:
         return diag_error(d, "%s: cannot be written: %s", job->options->output, strerror(f->why));
