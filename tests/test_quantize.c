@@ -59,8 +59,9 @@ static void check_types(const expected_type *rows, size_t n) {
 static void odd_rows_get_a_fallback(void **state) {
     (void)state;
     static const expected_type rows[] = {
-        { "{narrow} {out} Q4_K_M", "output.weight=Q8_0 token_embd.weight=Q5_0 blk.0.attn_q.weight=Q5_0 "
-                                   "blk.2.ffn_down.weight=Q8_0 blk.2.attn_v.weight=Q8_0 blk.0.ffn_norm.weight=F32" },
+        { "{narrow} {out} Q4_K_M",
+          "output.weight=Q8_0 token_embd.weight=Q5_0 blk.0.attn_q.weight=Q5_0 blk.2.ffn_down.weight=Q8_0 "
+          "blk.2.attn_v.weight=Q8_0 blk.0.ffn_norm.weight=F32" },
         { "{narrow} {out} Q2_K", "output.weight=Q8_0 blk.0.attn_q.weight=Q4_0 blk.1.ffn_down.weight=Q4_0" },
         { "{narrow} {out} Q5_K_S", "blk.1.ffn_up.weight=Q5_1" },
         { "{narrow} {out} IQ4_XS", "blk.1.ffn_up.weight=IQ4_NL" },
