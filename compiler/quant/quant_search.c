@@ -3,7 +3,6 @@
  * first half there could be they would cost more than the best point so far. */
 #include "quant_search.h"
 
-#include <float.h>
 #include <pthread.h>
 
 static quant_search searches[QUANT_GRID_COUNT];
@@ -33,7 +32,8 @@ static void make_search(enum quant_grid grid, quant_search *s) {
     for (uint32_t p = 0; p < info->n_points; p++) {
         const int8_t  *v = s->points + p * s->width;
         const uint32_t second = half_of(s, v + s->width / 2);
-        s->first[p] = (uint8_t)half_of(s, v);
+        s->half[0][p] = (uint8_t)half_of(s, v);
+        s->half[1][p] = (uint8_t)second;
         while (begun <= second) s->start[begun++] = (uint16_t)p;
     }
     while (begun <= QUANT_HALVES) s->start[begun++] = (uint16_t)info->n_points;
@@ -50,20 +50,26 @@ const quant_search *quant_search_find(enum quant_grid grid) {
 }
 
 typedef struct quarter {
-    float    cost[16]; /* of each there is */
-    uint32_t least;    /* the cheapest */
+    float cost[16]; /* of each there is */
+    float least;
 } quarter;
 
-static inline void add_up_quarter(const quant_search *s, const quant_costs costs, uint32_t at,
-                                  quarter *q) {
-    if (s->width == 8)
+static inline float least_cost(const quant_costs costs, uint32_t n_levels, uint32_t at) {
+    float least = costs[0][at];
+    for (uint32_t l = 1; l < n_levels; l++) least = costs[l][at] < least ? costs[l][at] : least;
+    return least;
+}
+
+static inline void add_up_quarter(const quant_costs costs, uint32_t width, uint32_t at, quarter *q) {
+    if (width == 8) {
         for (uint32_t k = 0; k < 9; k++) q->cost[k] = costs[k % 3][at] + costs[k / 3][at + 1];
-    else
+        for (uint32_t k = 9; k < 16; k++) q->cost[k] = 0;
+        q->least = least_cost(costs, 3, at) + least_cost(costs, 3, at + 1);
+    } else {
         for (uint32_t k = 0; k < 8; k++) q->cost[k] = costs[k][at];
-    for (uint32_t k = s->n_quarters; k < 16; k++) q->cost[k] = 0;
-    q->least = 0;
-    for (uint32_t k = 1; k < s->n_quarters; k++)
-        q->least = q->cost[k] < q->cost[q->least] ? k : q->least;
+        for (uint32_t k = 8; k < 16; k++) q->cost[k] = 0;
+        q->least = least_cost(costs, 8, at);
+    }
 }
 
 typedef struct found {
@@ -74,7 +80,7 @@ typedef struct found {
 static inline void scan(const quant_search *s, const float *first, float second, uint32_t half,
                         found *best) {
     for (uint32_t p = s->start[half]; p < s->start[half + 1]; p++) {
-        const float cost = first[s->first[p]] + second;
+        const float cost = first[s->half[0][p]] + second;
         if (cost < best->cost) *best = (found){ cost, p };
     }
 }
@@ -82,24 +88,22 @@ static inline void scan(const quant_search *s, const float *first, float second,
 float quant_search_point(const quant_search *s, const quant_costs costs, uint32_t at, uint32_t *point) {
     quarter        quarters[4];
     float          first[QUANT_HALVES];
-    const uint32_t n = s->n_quarters;
-    for (uint32_t k = 0; k < 4; k++) add_up_quarter(s, costs, at + k * (s->width / 4), &quarters[k]);
+    const uint32_t n = s->n_quarters, width = s->width;
+    for (uint32_t k = 0; k < 4; k++) add_up_quarter(costs, width, at + k * (width / 4), &quarters[k]);
     for (uint32_t k = 0; k < n; k++)
         for (uint32_t i = 0; i < 16; i++)
             first[16 * k + i] = quarters[0].cost[i] + quarters[1].cost[k];
 
     const quarter *low = &quarters[2], *high = &quarters[3];
-    const float    least_first = first[16 * quarters[1].least + quarters[0].least];
-    const float    least_low = low->cost[low->least] + least_first;
-    const uint32_t begin = 16 * high->least + low->least;
-    found          best = { FLT_MAX, 0 };
-    scan(s, first, low->cost[low->least] + high->cost[high->least], begin, &best);
+    const float    least_first = quarters[0].least + quarters[1].least;
+    const uint32_t guess = s->half[1][*point];
+    const float    guessed = low->cost[guess % 16] + high->cost[guess / 16];
+    found          best = { first[s->half[0][*point]] + guessed, *point };
     for (uint32_t k = 0; k < n; k++) {
-        if (high->cost[k] + least_low >= best.cost) continue;
+        if (high->cost[k] + low->least + least_first >= best.cost) continue;
         for (uint32_t i = 0; i < n; i++) {
             const float second = high->cost[k] + low->cost[i];
-            if (second + least_first < best.cost && 16 * k + i != begin)
-                scan(s, first, second, 16 * k + i, &best);
+            if (second + least_first < best.cost) scan(s, first, second, 16 * k + i, &best);
         }
     }
     *point = best.point;

@@ -13,16 +13,17 @@ typedef struct quant_search {
     uint32_t      width, n_levels, n_quarters; /* n_quarters: how many different ones */
     const int8_t *points, *levels;
     uint16_t      start[QUANT_HALVES + 1]; /* points with second half h are from start[h] */
-    uint8_t       first[2048];             /* a point's first half */
+    uint8_t       half[2][2048];           /* a point's halves */
 } quant_search;
 
 /* Good for ever, made when first asked for. */
 const quant_search *quant_search_find(enum quant_grid grid);
 
 /* By level and value: what it costs if a value is that level. None is below 0. */
-typedef float quant_costs[QUANT_MOST_LEVELS][8];
+typedef float quant_costs[QUANT_MOST_LEVELS][32];
 
-/* The point for the values from `at` with the least sum of costs, exactly, and that sum. */
+/* The point for the values from `at` with the least sum of costs, exactly, and that sum. *point is a
+   guess before: the better, the sooner done. */
 float quant_search_point(const quant_search *s, const quant_costs costs, uint32_t at, uint32_t *point);
 
 #endif

@@ -179,8 +179,8 @@ static void try_scale(const quant_tile *t, const uint8_t code[QUANT_LANES], cons
         }
 }
 
-/* Values of a tile are below 2, 6 is the largest float: a power of two half as large as fits, the
-   one that does, and the next. A scale with code e is half of 2^(e - 127) here. */
+/* Values of a tile are below 2 and the largest level is 12: scales from the one with which the largest
+   is 0.75 on, but for those that make infinities. A scale with code e is half of 2^(e - 127). */
 void quant_write_mxfp4(const float *x, uint64_t n, const float *importance, uint8_t *out) {
     quant_tile t;
     for (uint64_t left = n / 32, m; left; left -= m, x += m * 32) {
@@ -191,8 +191,9 @@ void quant_write_mxfp4(const float *x, uint64_t n, const float *importance, uint
         for (uint32_t i = 0; i < QUANT_LANES; i++) best[i] = FLT_MAX;
         for (int32_t k = -4; k <= -1; k++) {
             for (uint32_t i = 0; i < QUANT_LANES; i++) {
-                code[i] = (uint8_t)(128 + k + ilogbf(t.unit[i]));
-                scale[i] = ldexpf(1, k);
+                const int exponent = ilogbf(t.unit[i]), near = exponent == 127 && k > -3 ? -3 : k;
+                code[i] = (uint8_t)(128 + near + exponent);
+                scale[i] = ldexpf(1, near);
             }
             try_scale(&t, code, scale, best, best_code, best_scale);
         }

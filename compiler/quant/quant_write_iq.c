@@ -44,83 +44,104 @@ typedef struct sums {
 
 /* ---- the points for a scale */
 
-static inline void find_costs(const grid_type *g, const quant_search *s, const float *x,
-                              const float *w, float scale, float shift, quant_costs costs) {
+static void find_costs(const grid_type *g, const quant_search *s, const float *size, const float *w,
+                       float scale, float shift, quant_costs costs) {
     const float by = scale * (g->shared ? 8 : 1), off = scale * shift;
-    for (uint32_t l = 0; l < s->n_levels; l++)
-        for (uint32_t i = 0; i < GROUP; i++) {
-            const float e = x[i] - by * (float)s->levels[l] - off;
+    for (uint32_t l = 0; l < s->n_levels; l++) {
+        const float level = by * (float)s->levels[l] + off;
+        for (uint32_t i = 0; i < g->sub; i++) {
+            const float e = size[i] - level;
             costs[l][i] = w[i] * e * e;
         }
+    }
 }
 
-/* The value to get the wrong sign: where that costs least, with the lowest level then. */
-static uint32_t find_flip(const quant_search *s, const float *x, const float *w, float scale,
-                          const quant_costs costs) {
-    float    more[GROUP];
-    uint32_t flip = 0;
+/* Where the number of negative values must be even and is odd, one gets the wrong sign: where that
+   costs least, with the lowest level then. */
+static void flip_one(const quant_search *s, float *size, const float *w, float scale, uint32_t at,
+                     quant_costs costs, group *to) {
+    const float lowest = scale * (float)s->levels[0];
+    float       more[GROUP];
+    uint32_t    flip = 0;
     for (uint32_t i = 0; i < GROUP; i++) {
-        const float e = x[i] + scale * (float)s->levels[0];
-        float       best = costs[0][i];
-        for (uint32_t l = 1; l < s->n_levels; l++) best = costs[l][i] < best ? costs[l][i] : best;
-        more[i] = w[i] * e * e - best;
+        const float e = size[at + i] + lowest;
+        float       best = costs[0][at + i];
+        for (uint32_t l = 1; l < s->n_levels; l++)
+            best = costs[l][at + i] < best ? costs[l][at + i] : best;
+        more[i] = w[at + i] * e * e - best;
     }
     for (uint32_t i = 1; i < GROUP; i++) flip = more[i] < more[flip] ? i : flip;
-    return flip;
+    to->signs ^= (uint8_t)(1u << flip);
+    size[at + flip] = -size[at + flip];
+    for (uint32_t l = 0; l < s->n_levels; l++) {
+        const float e = size[at + flip] - scale * (float)s->levels[l];
+        costs[l][at + flip] = w[at + flip] * e * e;
+    }
 }
 
-static void choose_group(const grid_type *g, const quant_search *s, const float *x, const float *w,
-                         float scale, bool less, group *to, sums *sum) {
+enum { MOST_SUB = 32, MOST_GROUPS = MOST_SUB / GROUP };
+
+/* The best points with one shift: of each group, and its error. */
+typedef struct choice {
+    group groups[MOST_GROUPS];
+    float size[MOST_SUB], error[MOST_GROUPS];
+} choice;
+
+static void choose_points(const grid_type *g, const quant_search *s, const float *x, const float *w,
+                          float scale, bool less, const group *near, choice *c) {
     quant_costs costs;
-    float       size[GROUP];
-    const float shift = g->shared ? less ? -1 : 1 : 0;
-    to->signs = 0;
-    to->less = less;
-    for (uint32_t i = 0; i < GROUP; i++) {
-        const bool negative = !g->shared && x[i] < 0;
-        size[i] = negative ? -x[i] : x[i];
-        to->signs |= (uint8_t)(negative << i);
-    }
-    find_costs(g, s, size, w, scale, shift, costs);
-    if (g->even_signs && __builtin_parity(to->signs)) {
-        const uint32_t flip = find_flip(s, size, w, scale, costs);
-        to->signs ^= (uint8_t)(1u << flip);
-        size[flip] = -size[flip];
-        find_costs(g, s, size, w, scale, shift, costs);
-    }
-    for (uint32_t at = 0, k = 0; at < GROUP; at += s->width, k++) {
-        sum->error += quant_search_point(s, costs, at, &to->point[k]);
-        const int8_t *point = s->points + to->point[k] * s->width;
-        for (uint32_t i = 0; i < s->width; i++) {
-            const float q = (float)point[i] * (g->shared ? 8 : 1) + shift;
-            sum->xq += w[at + i] * size[at + i] * q;
-            sum->qq += w[at + i] * q * q;
-        }
+    for (uint32_t i = 0; i < g->sub; i++) c->size[i] = g->shared ? x[i] : fabsf(x[i]);
+    find_costs(g, s, c->size, w, scale, g->shared ? less ? -1 : 1 : 0, costs);
+    for (uint32_t k = 0; k < g->sub / GROUP; k++) {
+        const uint32_t at = k * GROUP;
+        group         *to = &c->groups[k];
+        *to = near[k];
+        to->signs = 0;
+        to->less = less;
+        for (uint32_t i = 0; i < GROUP && !g->shared; i++)
+            to->signs |= (uint8_t)((x[at + i] < 0) << i);
+        if (g->even_signs && __builtin_parity(to->signs))
+            flip_one(s, c->size, w, scale, at, costs, to);
+        c->error[k] = 0;
+        for (uint32_t i = 0; i < GROUP / s->width; i++)
+            c->error[k] += quant_search_point(s, costs, at + i * s->width, &to->point[i]);
     }
 }
 
-/* The sub-block's groups; those that share a shift get the better one. */
+/* The group's share of the sums. */
+static void add_group(const grid_type *g, const quant_search *s, const choice *c, const float *w,
+                      uint32_t k, sums *sum) {
+    const group *of = &c->groups[k];
+    const float  by = g->shared ? 8 : 1, shift = g->shared ? of->less ? -1 : 1 : 0;
+    for (uint32_t i = 0; i < GROUP; i++) {
+        const int8_t  *point = s->points + of->point[i / s->width] * s->width;
+        const uint32_t at = k * GROUP + i;
+        const float    q = (float)point[i % s->width] * by + shift, wq = w[at] * q;
+        sum->xq += wq * c->size[at];
+        sum->qq += wq * q;
+    }
+    sum->error += c->error[k];
+}
+
+/* The sub-block's groups; those that share a shift get the better one. `to` has points near before. */
 static sums choose_sub(const grid_type *g, const quant_search *s, const float *x, const float *w,
                        float scale, group *to) {
     const uint32_t n = g->sub / GROUP, shared = g->shared ? g->shared : n;
-    sums           all = { 0, 0, 0 };
+    choice         choices[2];
+    sums           sum = { 0, 0, 0 };
+    choose_points(g, s, x, w, scale, false, to, &choices[0]);
+    if (g->shared) choose_points(g, s, x, w, scale, true, to, &choices[1]);
     for (uint32_t at = 0; at < n; at += shared) {
-        sums best = { FLT_MAX, 0, 0 };
-        for (uint32_t less = 0; less <= (g->shared > 0); less++) {
-            group tried[4];
-            sums  sum = { 0, 0, 0 };
-            for (uint32_t i = 0; i < shared; i++)
-                choose_group(g, s, x + (at + i) * GROUP, w + (at + i) * GROUP, scale, less, &tried[i],
-                             &sum);
-            if (sum.error >= best.error) continue;
-            best = sum;
-            memcpy(to + at, tried, shared * sizeof *to);
+        float more = 0; /* error with the shift up than down */
+        for (uint32_t k = at; k < at + shared && g->shared; k++)
+            more += choices[0].error[k] - choices[1].error[k];
+        const choice *best = &choices[more > 0];
+        for (uint32_t k = at; k < at + shared; k++) {
+            add_group(g, s, best, w, k, &sum);
+            to[k] = best->groups[k];
         }
-        all.error += best.error;
-        all.xq += best.xq;
-        all.qq += best.qq;
     }
-    return all;
+    return sum;
 }
 
 /* ---- scales */
@@ -130,12 +151,11 @@ typedef struct ideal {
 } ideal;
 
 /* Of a sub-block: scales around the quotient of roots of mean squares, then those that suit the points
-   found best. */
+   found best. Points are left near those for the scale. */
 static void find_ideal(const grid_type *g, const quant_search *s, const float *x, const float *w,
-                       float *scale, float *qq) {
-    static const float around[] = { 0.8f, 0.9f, 1, 1.1f, 1.2f };
-    enum { N_AROUND = ARRAY_LEN(around), N_REFINED = 2 };
-    group unused[4];
+                       group *to, float *scale, float *qq) {
+    static const float around[] = { 0.85f, 1, 1.15f };
+    enum { N_AROUND = ARRAY_LEN(around), N_REFINED = 1 };
     float xx = 0, ww = 0, gain = 0;
     for (uint32_t i = 0; i < g->sub; i++) {
         xx += w[i] * x[i] * x[i];
@@ -146,7 +166,7 @@ static void find_ideal(const grid_type *g, const quant_search *s, const float *x
     const float middle = sqrtf(xx / ww) / g->mean;
     for (uint32_t k = 0; k < N_AROUND + N_REFINED; k++) {
         const float try = k < N_AROUND ? middle * around[k] : *scale;
-        const sums  sum = choose_sub(g, s, x, w, try, unused);
+        const sums  sum = choose_sub(g, s, x, w, try, to);
         if (!(sum.qq > 0 && sum.xq > 0 && sum.xq * sum.xq / sum.qq > gain)) continue;
         gain = sum.xq * sum.xq / sum.qq;
         *scale = sum.xq / sum.qq;
@@ -185,21 +205,25 @@ static float find_factor(const grid_type *g, const ideal *of) {
     return best_d;
 }
 
-/* Steps and points for d, f16 × unit. Returns what the odd multiples of d's own sums come to. */
+/* Steps and points for d, f16 × unit: the steps that are nearest, and `around` more on both sides.
+   Returns what these come to, the sums for d. */
 static sums choose_block(const grid_type *g, const quant_search *s, const quant_normal *b,
-                         const ideal *of, float d, codes *c) {
-    sums all = { 0, 0, 0 };
+                         const ideal *of, float d, uint32_t around, codes *c) {
+    const uint32_t n_groups = g->sub / GROUP;
+    sums           all = { 0, 0, 0 };
     for (uint32_t i = 0; i < LEN / g->sub; i++) {
-        const uint32_t near = d > 0 ? nearest_step(g, of->scale[i] / d) : 0;
+        const uint32_t near = nearest_step(g, of->scale[i] / d);
+        const uint32_t from = near > around ? near - around : 0;
         sums           best = { FLT_MAX, 0, 0 };
-        for (uint32_t step = near ? near - 1 : 0; step <= near + 1 && step <= g->top_step; step++) {
-            group       tried[4];
+        for (uint32_t step = from; step <= near + around && step <= g->top_step; step++) {
+            group       *to = c->groups + i * n_groups, tried[4];
             const float odd = (float)(2 * step + 1);
-            const sums  sum = choose_sub(g, s, b->x + i * g->sub, b->w + i * g->sub, d * odd, tried);
+            memcpy(tried, to, n_groups * sizeof *to);
+            const sums sum = choose_sub(g, s, b->x + i * g->sub, b->w + i * g->sub, d * odd, tried);
             if (sum.error >= best.error) continue;
             best = (sums){ sum.error, odd * sum.xq, odd * odd * sum.qq };
             c->step[i] = step;
-            memcpy(c->groups + i * g->sub / GROUP, tried, g->sub / GROUP * sizeof(group));
+            memcpy(to, tried, n_groups * sizeof *to);
         }
         all.error += best.error;
         all.xq += best.xq;
@@ -213,20 +237,23 @@ static void write_block(const grid_type *g, const quant_search *s, const float *
     quant_normal b;
     ideal        of;
     codes        best, c;
-    float        least = INFINITY;
-    quant_normalize(LEN, x, importance, &b);
-    for (uint32_t i = 0; i < LEN / g->sub; i++)
-        find_ideal(g, s, b.x + i * g->sub, b.w + i * g->sub, &of.scale[i], &of.qq[i]);
-    float d = find_factor(g, &of);
+    float        least = 0; /* with zeros; a scale of the least f16 may be worse */
     memset(&best, 0, sizeof best);
     memset(&c, 0, sizeof c);
+    quant_normalize(LEN, x, importance, &b);
+    for (uint32_t i = 0, at = 0; at < LEN; i++, at += g->sub)
+        find_ideal(g, s, b.x + at, b.w + at, c.groups + at / GROUP, &of.scale[i], &of.qq[i]);
+    for (uint32_t i = 0; i < LEN; i++) least += b.w[i] * b.x[i] * b.x[i];
+    float d = find_factor(g, &of);
     for (uint32_t k = 0; k < 2 && d > 0; k++) {
         float rounded;
         c.half = quant_fit_factor(d / g->unit, b.unit, b.per_unit, &rounded);
-        const sums sum = choose_block(g, s, &b, &of, rounded * g->unit, &c);
+        const sums sum = choose_block(g, s, &b, &of, rounded * g->unit, !k, &c);
         if (sum.error < least) {
             least = sum.error;
             best = c;
+            for (uint32_t i = 0; i < LEN / g->sub; i++)
+                of.scale[i] = rounded * g->unit * (float)(2 * c.step[i] + 1);
         }
         d = sum.qq > 0 ? sum.xq / sum.qq : 0;
     }
