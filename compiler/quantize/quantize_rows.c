@@ -238,6 +238,7 @@ static bool prepare(worker *w, crew *c) {
     for (uint64_t i = 0; i < c->job->n_tensors; i++) {
         const quantize_tensor *t = &c->job->tensors[i];
         uint64_t rows = piece_rows(t) < t->n_rows ? piece_rows(t) : t->n_rows;
+        if (t->quant == t->in->type && t->quant == QUANT_F32) continue; /* copied from where it is */
         uint64_t bytes = rows * quant_row_bytes(t->quant, t->in->dims[0]);
         if (rows * t->in->dims[0] > most_values) most_values = rows * t->in->dims[0];
         if (bytes > most_bytes) most_bytes = bytes;
