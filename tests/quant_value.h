@@ -33,7 +33,8 @@ static inline uint32_t quant_value_bits(const quant_place *p, const char *name, 
 /* Bytes 4i … 4i + 3 of a field of bytes, or words 2i and 2i + 1, as one number. */
 static inline uint32_t quant_value_u32(const quant_place *p, const char *name, uint32_t i, uint32_t width) {
     uint32_t whole = 0;
-    for (uint32_t k = 0; k < 32 / width; k++) whole |= quant_value_bits(p, name, i * 32 / width + k) << k * width;
+    for (uint32_t k = 0; k < 32 / width; k++)
+        whole |= quant_value_bits(p, name, i * 32 / width + k) << k * width;
     return whole;
 }
 
@@ -58,7 +59,8 @@ static inline double quant_value_iq(uint32_t t, const quant_place *p, uint32_t i
     case QUANT_IQ2_XXS:
         rest = quant_value_u32(p, "qs", i / 32 * 2 + 1, 16);
         return D * (0.5 + (rest >> 28)) * 0.25 *
-               quant_value_point(QUANT_GRID_IQ2_XXS, quant_value_u32(p, "qs", i / 32 * 2, 16) >> 8 * k & 255, i,
+               quant_value_point(QUANT_GRID_IQ2_XXS,
+                                 quant_value_u32(p, "qs", i / 32 * 2, 16) >> 8 * k & 255, i,
                                  quant_grid_signs(rest >> 7 * k & 127));
     case QUANT_IQ2_XS:
         return D * (0.5 + AT("scales", i / 16)) * 0.25 *
@@ -70,10 +72,12 @@ static inline double quant_value_iq(uint32_t t, const quant_place *p, uint32_t i
     case QUANT_IQ3_XXS:
         rest = quant_value_u32(p, "scales_and_signs", i / 32, 8);
         return D * (0.5 + (rest >> 28)) * 0.5 *
-               quant_value_point(QUANT_GRID_IQ3_XXS, AT("qs", i / 4), i, quant_grid_signs(rest >> 7 * k & 127));
+               quant_value_point(QUANT_GRID_IQ3_XXS, AT("qs", i / 4), i,
+                                 quant_grid_signs(rest >> 7 * k & 127));
     case QUANT_IQ3_S:
         return D * (1 + 2 * AT("scales", i / 32)) *
-               quant_value_point(QUANT_GRID_IQ3_S, AT("qs", i / 4) + (AT("qh", i / 32) >> i / 4 % 8 & 1) * 256, i,
+               quant_value_point(QUANT_GRID_IQ3_S,
+                                 AT("qs", i / 4) + (AT("qh", i / 32) >> i / 4 % 8 & 1) * 256, i,
                                  AT("signs", g));
     case QUANT_IQ1_S:
         rest = AT("qh", i / 32);
@@ -97,10 +101,10 @@ static inline double quant_value_iq(uint32_t t, const quant_place *p, uint32_t i
 static inline double quant_value(uint32_t t, const uint8_t *block, uint32_t i) {
     static const int iq4[] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
     const quant_place place = { quant_find(t), block }, *p = &place;
-#define F(name)  quant_value_field(p, name, i)
-#define S(n)     quant_value_field(p, "scales", n)
+#define F(name)   quant_value_field(p, name, i)
+#define S(n)      quant_value_field(p, "scales", n)
 #define ONE(name) quant_value_field(p, name, 0)
-#define D        ONE("d")
+#define D         ONE("d")
     switch (t) {
     case QUANT_Q4_0: return D * (F("qs") - 8);
     case QUANT_Q4_1: return D * F("qs") + ONE("m");
@@ -118,12 +122,14 @@ static inline double quant_value(uint32_t t, const uint8_t *block, uint32_t i) {
     case QUANT_Q6_K: return D * S(i / 16) * (F("ql") + 16 * F("qh") - 32);
     case QUANT_IQ4_NL: return D * iq4[quant_value_bits(p, "qs", i)];
     case QUANT_IQ4_XS:
-        return D * (quant_value_field(p, "scales_l", i / 32) + 16 * quant_value_field(p, "scales_h", i / 32) - 32) *
-               iq4[quant_value_bits(p, "qs", i)];
+        return D * iq4[quant_value_bits(p, "qs", i)] *
+               (quant_value_field(p, "scales_l", i / 32) +
+                16 * quant_value_field(p, "scales_h", i / 32) - 32);
     case QUANT_TQ1_0: return D * ((i < 240 ? F("qs") : quant_value_field(p, "qh", i - 240)) - 1);
     case QUANT_TQ2_0: return D * (F("qs") - 1);
     case QUANT_MXFP4: return ldexp(quant_value_fp4(quant_value_bits(p, "qs", i)), block[0] - 127);
-    case QUANT_NVFP4: return quant_value_field(p, "d", i / 16) * quant_value_fp4(quant_value_bits(p, "qs", i));
+    case QUANT_NVFP4:
+        return quant_value_field(p, "d", i / 16) * quant_value_fp4(quant_value_bits(p, "qs", i));
     default: return quant_value_iq(t, p, i);
     }
 #undef D

@@ -98,7 +98,8 @@ static inline double reference_weight(uint32_t type, const uint8_t *row, uint64_
     case QUANT_Q6_K: return reference_q6_k(row + i / 256 * 210, i % 256);
     default: {
         const quant_info *info = quant_find(type);
-        return quant_value(type, row + i / info->block_len * info->block_bytes, (uint32_t)(i % info->block_len));
+        row += i / info->block_len * info->block_bytes;
+        return quant_value(type, row, (uint32_t)(i % info->block_len));
     }
     }
 }

@@ -8,6 +8,7 @@
  * Golden logits were made with a key-value cache of F32, ours is F16; a margin below 0.1 between
  * the two most likely tokens decides nothing. */
 #include "compiled_model.h"
+#include "golden_stories.h"
 
 #include "diag.h"
 #include "gguf.h"
@@ -19,7 +20,7 @@
 #define LOGITS_TEXT "tests/golden/storyteller-q8_0.logits.txt"
 #define GREEDY_TEXT "tests/golden/storyteller-q8_0.greedy.tsv"
 
-enum { MAX_TOKENS = 512, VOCAB = 1024, BEST = 8, OTHERS_STEP = 128, CHUNK = 64 };
+enum { MAX_TOKENS = STORY_MOST_TOKENS, VOCAB = 1024, BEST = 8, OTHERS_STEP = 128, CHUNK = 64 };
 
 static const double margin = 0.1;
 
@@ -97,50 +98,6 @@ static void write_position(FILE *f, int32_t token, const float *logits) {
     for (uint32_t v = 3; v < VOCAB; v += OTHERS_STEP)
         if (!taken[v]) fprintf(f, " %u:%.6g", v, (double)logits[v]);
     fputs("\n", f);
-}
-
-/* ---- golden continuations */
-
-typedef struct story {
-    char     prompt[256];
-    uint32_t n_prompt, n_tokens; /* n_tokens: prompt and continuation */
-    int32_t  tokens[MAX_TOKENS];
-    float    margins[MAX_TOKENS]; /* of the token at this position */
-} story;
-
-static uint32_t parse_ids(char *text, int32_t *out) {
-    uint32_t n = 0;
-    for (char *rest = text, *w; (w = strtok_r(rest, ",", &rest));) out[n++] = atoi(w);
-    return n;
-}
-
-/* The fields: model, prompt, text, prompt ids, output ids, margins. */
-static bool parse_story(char *line, const char *model, story *s) {
-    char *field[6], *rest = line;
-    for (int i = 0; i < 6; i++) {
-        field[i] = strsep(&rest, "\t\n");
-        if (!field[i]) return false;
-    }
-    if (strcmp(field[0], model)) return false;
-    snprintf(s->prompt, sizeof s->prompt, "%s", field[1]);
-    s->n_prompt = parse_ids(field[3], s->tokens);
-    s->n_tokens = s->n_prompt + parse_ids(field[4], s->tokens + s->n_prompt);
-    uint32_t at = s->n_prompt;
-    for (char *w; (w = strsep(&field[5], ",")); at++) s->margins[at] = strtof(w, NULL);
-    assert_int_equal(at, s->n_tokens);
-    return true;
-}
-
-static uint32_t read_stories(const char *path, const char *model, story *all, uint32_t most) {
-    static char line[32768];
-    FILE    *f = fopen(path, "r");
-    uint32_t n = 0;
-    if (!f) fail_msg("%s is missing", path);
-    while (n < most && fgets(line, sizeof line, f))
-        if (*line != '#' && parse_story(line, model, &all[n])) n++;
-    fclose(f);
-    assert_true(n > 0);
-    return n;
 }
 
 /* ---- tables */

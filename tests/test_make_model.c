@@ -301,6 +301,88 @@ static void test_seed_decides_every_byte(void **state) {
     assert_false(same_files("a.gguf", "c.gguf"));
 }
 
+/* ---- types that only quantizers write */
+
+#define TYPED "--layers 1 --embd 256 --heads 4 --kv-heads 2 --ff 352 --vocab 100 --ctx 64 --biases "
+
+/* 352 is 11 × 32: what becomes of a matrix of so many columns that a type has no blocks for. */
+static uint32_t of_352_columns(uint32_t type) {
+    static const struct {
+        uint32_t type, instead;
+    } rules[] = {
+        {QUANT_Q2_K, QUANT_Q4_0},      {QUANT_Q3_K, QUANT_Q4_0},     {QUANT_Q4_K, QUANT_Q5_0},
+        {QUANT_Q5_K, QUANT_Q5_1},      {QUANT_Q6_K, QUANT_Q8_0},     {QUANT_TQ1_0, QUANT_Q4_0},
+        {QUANT_TQ2_0, QUANT_Q4_0},     {QUANT_Q2_0, QUANT_Q4_0},     {QUANT_IQ1_S, QUANT_IQ4_NL},
+        {QUANT_IQ1_M, QUANT_IQ4_NL},   {QUANT_IQ2_S, QUANT_IQ4_NL},  {QUANT_IQ2_XS, QUANT_IQ4_NL},
+        {QUANT_IQ2_XXS, QUANT_IQ4_NL}, {QUANT_IQ3_S, QUANT_IQ4_NL},  {QUANT_IQ3_XXS, QUANT_IQ4_NL},
+        {QUANT_IQ4_XS, QUANT_IQ4_NL},  {QUANT_NVFP4, QUANT_F16},     {QUANT_Q1_0, QUANT_F16},
+        {QUANT_Q8_K, QUANT_F16},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++)
+        if (rules[i].type == type)
+            return rules[i].instead;
+    return type;
+}
+
+/* Without bias and about as large as in F32. */
+static void check_blocks(const gguf_file *f, const char *name, double std) {
+    const gguf_tensor *t = get_tensor(f, name);
+    uint64_t           n = count_values(t);
+    float             *values = malloc(n * sizeof *values);
+    double             sum = 0, squares = 0;
+    assert_non_null(values);
+    quant_read(t->type, f->data + t->offset, n, NULL, values);
+    for (uint64_t i = 0; i < n; i++) {
+        sum += (double)values[i];
+        squares += (double)values[i] * (double)values[i];
+    }
+    free(values);
+    double mean = sum / (double)n / std, size = sqrt(squares / (double)n) / std;
+    bool   whole = t->type >= QUANT_I8 && t->type <= QUANT_I64; /* -1 … 2 */
+    if (!whole && !(fabs(mean) < 0.1 && size > 0.7 && size < 1.5))
+        fail_msg("%s, %s: mean %g, size %g of what it should be", quant_find(t->type)->name, name, mean,
+                 size);
+}
+
+static void test_every_type(void **state) {
+    (void)state;
+    for (uint32_t type = 0; type < QUANT_COUNT; type++) {
+        char line[256];
+        if (!quant_find(type))
+            continue;
+        snprintf(line, sizeof line, TYPED "--type %s -o t.gguf", quant_find(type)->name);
+        make(line);
+        gguf_file *f = open_made("t.gguf");
+        for (uint64_t i = 0; i < f->n_tensors; i++) {
+            const gguf_tensor *t = &f->tensors[i];
+            uint32_t expected = t->n_dims < 2 ? QUANT_F32 : t->dims[0] == 352 ? of_352_columns(type) : type;
+            if (t->type != expected)
+                fail_msg("%s: %.*s is %s, not %s", line, (int)t->name.size, t->name.data,
+                         quant_find(t->type)->name, quant_find(expected)->name);
+        }
+        check_blocks(f, "token_embd.weight", 1);
+        check_blocks(f, "blk.0.ffn_up.weight", 1 / sqrt(256));
+        check_blocks(f, "blk.0.ffn_down.weight", 1 / sqrt(352) / sqrt(2));
+        gguf_close(f);
+    }
+}
+
+/* Blocks differ from one another, and files by their seed alone. */
+static void test_blocks_by_seed(void **state) {
+    (void)state;
+    make(TYPED "--type iq3_xxs --seed 7 -o a.gguf");
+    make(TYPED "--type IQ3_XXS --seed 7 -o b.gguf");
+    make(TYPED "--type iq3_xxs --seed 8 -o c.gguf");
+    assert_true(same_files("a.gguf", "b.gguf"));
+    assert_false(same_files("a.gguf", "c.gguf"));
+    gguf_file         *f = open_made("a.gguf");
+    const gguf_tensor *t = get_tensor(f, "token_embd.weight");
+    for (uint64_t i = 0; i < 100; i++)
+        for (uint64_t k = 0; k < i; k++)
+            assert_memory_not_equal(f->data + t->offset + i * 98, f->data + t->offset + k * 98, 98);
+    gguf_close(f);
+}
+
 /* ---- values */
 
 static void check_moments(const gguf_file *f, const char *name, double mean, double std) {
@@ -512,7 +594,7 @@ static void test_wrong_usage_is_one_line(void **state) {
         {"tiny tiny -o u.gguf", "name one shape"},
         {"--layers 2 tiny -o u.gguf", "before the flags"},
         {"tiny --frobnicate -o u.gguf", "\"--frobnicate\""},
-        {"tiny --type q4_0 -o u.gguf", "\"q4_0\""},
+        {"tiny --type q4_9 -o u.gguf", "\"q4_9\""},
         {"tiny --layers 0 -o u.gguf", "--layers"},
         {"tiny --layers 2x -o u.gguf", "\"2x\""},
         {"tiny --layers -2 -o u.gguf", "\"-2\""},
@@ -611,6 +693,8 @@ int main(void) {
         cmocka_unit_test(test_tiny_in_every_type),
         cmocka_unit_test(test_mixed_uses_every_type),
         cmocka_unit_test(test_seed_decides_every_byte),
+        cmocka_unit_test(test_every_type),
+        cmocka_unit_test(test_blocks_by_seed),
         cmocka_unit_test(test_weights_are_scaled),
         cmocka_unit_test(test_row_that_is_no_whole_blocks_is_f16),
         cmocka_unit_test(test_options_change_the_shape),

@@ -1,14 +1,15 @@
 /* typed_model.h - a model of make_model with its matrices in other types, as random blocks: types
  * that no tool of ours writes.
  *
- * Every byte of a block is random but for its scale and minimum, which are set so that weights are
- * about as large as in the model itself. Each tensor of two dimensions has another type: the next of
- * the list, where its rows are whole blocks, else F16. */
+ * Blocks are those of tools/random_blocks.h, with weights about as large as in the model itself. Each
+ * tensor of two dimensions has another type: the next of the list, where its rows are whole blocks,
+ * else F16. */
 #ifndef GGUFC_TESTS_TYPED_MODEL_H
 #define GGUFC_TESTS_TYPED_MODEL_H
 
 #include "gguf_writer.h"
 #include "odd_models.h"
+#include "tools/random_blocks.h"
 
 #include <math.h>
 
@@ -20,53 +21,16 @@ static inline uint32_t typed_random(void) {
     return (uint32_t)(state >> 16);
 }
 
-/* ---- a block */
-
-/* A number near `scale` as bits of the kind, a small one for integers. */
-static inline uint64_t typed_bits(enum quant_field_kind kind, double scale) {
-    uint64_t random = (uint64_t)typed_random() << 32 | typed_random();
-    double   near = scale * (0.5 + (double)(random >> 40) * 0x1p-24);
-    switch (kind) {
-    case QUANT_FIELD_F16: return quant_f32_to_f16((float)near);
-    case QUANT_FIELD_BF16: return quant_f32_to_bf16((float)near);
-    case QUANT_FIELD_F32: return quant_f32_bits((float)near);
-    case QUANT_FIELD_F64: memcpy(&random, &near, sizeof near); return random;
-    case QUANT_FIELD_E8M0: return (uint64_t)(127 + lrint(log2(near)));
-    case QUANT_FIELD_UE4M3: return near < 0.01 ? random % 8 : (uint64_t)(56 + 8 * lrint(log2(near))) + random % 8;
-    case QUANT_FIELD_I8:
-    case QUANT_FIELD_I16:
-    case QUANT_FIELD_I32:
-    case QUANT_FIELD_I64: return (random & 3) - 1;
-    default: return random;
-    }
-}
-
-static inline void typed_fill(const quant_info *info, uint8_t *block, double scale) {
-    for (uint32_t i = 0; i < info->block_bytes; i++) block[i] = (uint8_t)typed_random();
-    for (uint32_t k = 0; k < info->n_fields; k++) {
-        const quant_field *f = &info->fields[k];
-        uint32_t size = quant_field_bytes(f) / f->count;
-        bool     plain = f->role == QUANT_ROLE_VALUE;
-        if (!plain && f->role != QUANT_ROLE_SCALE && f->role != QUANT_ROLE_MIN) continue;
-        for (uint32_t i = 0; i < f->count; i++) {
-            uint64_t bits = typed_bits(f->kind, plain && typed_random() % 2 ? -scale : scale);
-            memcpy(block + f->offset + i * size, &bits, size);
-        }
-    }
-}
-
 /* Random blocks of `n` values whose root mean square is about `size`, a block or two with a subnormal
    or no scale among them. */
 static inline void typed_write(uint32_t type, uint8_t *to, uint64_t n, double size) {
-    const quant_info *info = quant_find(type);
-    float  values[256];
-    double sum = 0;
-    typed_fill(info, to, 1);
-    quant_read(type, to, info->block_len, NULL, values);
-    for (uint32_t i = 0; i < info->block_len; i++) sum += (double)values[i] * (double)values[i];
-    double scale = size / sqrt(sum / info->block_len + 1e-9);
-    for (uint64_t b = 0; b < n / info->block_len; b++, to += info->block_bytes)
-        typed_fill(info, to, info->block_len == 1 ? size : b % 37 == 5 ? 2e-5 : b % 37 == 6 ? 1e-9 : scale);
+    const random_blocks usual = random_blocks_of_size(type, size);
+    const random_blocks odd[] = {random_blocks_of_scale(type, 2e-5), random_blocks_of_scale(type, 1e-9)};
+    const uint64_t      key = (uint64_t)typed_random() << 32 | typed_random();
+    for (uint64_t b = 0; b < n / usual.info->block_len; b++, to += usual.info->block_bytes) {
+        bool is_odd = usual.info->block_len > 1 && (b % 37 == 5 || b % 37 == 6);
+        random_blocks_fill(is_odd ? &odd[b % 37 - 5] : &usual, key, b, 1, to);
+    }
 }
 
 /* ---- the file */

@@ -18,8 +18,7 @@
  * below 2^-14 is a subnormal number, a value like any other: how many there are is told, and that
  * they must not be flushed to zero.
  *
- * Types that quant_read cannot read are shown without values. IQ1_M spreads its scale over other
- * fields, and nothing is told of the scales of plain numbers.
+ * Nothing is told of the scales of IQ1_M, which spreads its own over other fields, and of plain numbers.
  *
  * Time is that of reading the tensor once, and the scales of those of its type; memory does not
  * grow with them. */

@@ -12,8 +12,8 @@
  *                places [{ row, block, element, bits, scale }] }
  *
  * with the meanings of dump_facts.h. `scale`, `scales` and `usual` are null where nothing is told of
- * scales, a number where it is not finite. A field of scales is { bits: ["0x2c00"], numbers: [0.0625] }, any other an array; of two fields of one name
- * (TQ1_0) the elements follow each other. */
+ * scales, a number where it is not finite. A field of scales is { bits: ["0x2c00"], numbers: [0.0625] },
+ * any other an array; of two fields of one name (TQ1_0) the elements follow each other. */
 #include "dump_facts.h"
 #include "json.h"
 

@@ -49,6 +49,10 @@ val emit_splat_f32(emit *e, double x, uint32_t n) {
     return emit_splat(e, emit_f32(e, x), n);
 }
 
+val emit_splat_int(emit *e, type element, uint64_t number, uint32_t n) {
+    return emit_splat(e, LLVMConstInt(element, number, true), n);
+}
+
 val emit_iota(emit *e, type element, uint32_t n) {
     val *all = ARENA_ARRAY(e->memory, val, n);
     for (uint32_t i = 0; i < n; i++) all[i] = LLVMConstInt(element, i, false);
@@ -193,7 +197,14 @@ val emit_pick_groups(emit *e, val a, val b, uint32_t first, uint32_t group) {
     return shuffle(e, a, b, from, n);
 }
 
+val emit_permute(emit *e, val v, const uint32_t *from, uint32_t n) {
+    bool same = n == emit_length(v);
+    for (uint32_t i = 0; same && i < n; i++) same = from[i] == i;
+    return same ? v : shuffle(e, v, NULL, from, n);
+}
+
 val emit_spread(emit *e, val v, uint32_t times) {
+    if (emit_length(v) == 1) return emit_splat(e, v, times);
     uint32_t from[MAX_PICK], n = emit_length(v) * times;
     for (uint32_t i = 0; i < n; i++) from[i] = i / times;
     return shuffle(e, v, NULL, from, n);

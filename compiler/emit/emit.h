@@ -59,6 +59,7 @@ val  emit_f32(emit *e, double x);
 type emit_vector(type element, uint32_t n);
 val  emit_splat(emit *e, val scalar, uint32_t n);          /* <n x …> of a scalar */
 val  emit_splat_f32(emit *e, double x, uint32_t n);
+val  emit_splat_int(emit *e, type element, uint64_t number, uint32_t n);
 val  emit_iota(emit *e, type element, uint32_t n);         /* <0, 1, …, n - 1> */
 
 /* A private constant in read-only memory. */
@@ -98,6 +99,7 @@ val emit_intrinsic(emit *e, const char *name, type overload, val *args, uint32_t
 
 /* The `n` elements of the pair (a, b) that begin at `first`, `step` apart. b may be NULL. */
 val emit_pick(emit *e, val a, val b, uint32_t first, uint32_t step, uint32_t n);
+val emit_permute(emit *e, val v, const uint32_t *from, uint32_t n); /* element from[i] of v for each i */
 val emit_concat(emit *e, val a, val b);     /* of equal length */
 val emit_interleave(emit *e, val a, val b); /* a0 b0 a1 b1 … */
 uint32_t emit_length(val v);                /* 1 for a scalar */
@@ -199,10 +201,6 @@ bool emit_weights_are_streamed(const emit *e);
 
 /* How many bytes into a row element `at` (i64) stands, the first of a block. */
 val emit_row_bytes(emit *e, enum quant_type weight, val at);
-
-/* `n` weights of a row from element `at` (i64) on, as f32: one whole block of a type that has
-   blocks, any number of plain ones. */
-val emit_dequantize(emit *e, enum quant_type weight, val row, val at, uint32_t n);
 
 /* ---- emit_tile.c */
 

@@ -1,7 +1,7 @@
 /* All ops whose unit is a token: embedding, norms, sums, products, rotation, and those that only
  * convert. Each is a function that makes values [at, at + n) of a token's row; a frame around them
  * walks the row in parts and gives the parts to the sinks. */
-#include "emit.h"
+#include "emit_block.h"
 
 typedef struct tokenwise {
     emit    *e;
@@ -48,7 +48,8 @@ static val part_swiglu(const tokenwise *w, val at, uint32_t n) {
 }
 
 static val part_get_rows(const tokenwise *w, val at, uint32_t n) {
-    return emit_dequantize(w->e, (enum quant_type)w->o->in[0]->type, w->row, at, n);
+    enum quant_type from = (enum quant_type)w->o->in[0]->type;
+    return emit_load_f32(w->e, from, emit_at(w->e, w->row, emit_row_bytes(w->e, from, at)), n);
 }
 
 static val part_buffer(const tokenwise *w, val at, uint32_t n) {
@@ -123,6 +124,18 @@ static void rms_norm(tokenwise *w) {
     emit_loop_end(e, &l, NULL);
 }
 
+/* Only the rows that are asked for are taken apart. */
+static void get_blocks(const tokenwise *w, const value *table) {
+    emit             *e = w->e;
+    const emit_block *b = emit_block_find((enum quant_type)table->type);
+    uint32_t          length = quant_find(table->type)->block_len, piece = 32;
+    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, table->ne[0]), length);
+    val  block = emit_at(e, w->row, emit_row_bytes(e, b->weight, l.i));
+    for (uint32_t i = 0; i < length; i += piece)
+        emit_sink(e, &w->to, w->token, emit_add(e, l.i, emit_i64(e, i)), emit_block_values(e, b, block, i, piece));
+    emit_loop_end(e, &l, NULL);
+}
+
 static void get_rows(tokenwise *w) {
     emit *e = w->e;
     const value *table = w->o->in[0];
@@ -130,8 +143,10 @@ static void get_rows(tokenwise *w) {
     val id = LLVMBuildSExt(e->builder, emit_load(e, e->i32, at, 4), e->i64, "");
     w->row = emit_at(e, emit_at(e, e->weights, w->in[0]),
                      emit_mul_const(e, id, quant_row_bytes(table->type, table->ne[0])));
-    uint32_t block = quant_find(table->type)->block_len;
-    walk(w, part_get_rows, emit_i64(e, 0), table->ne[0], block > 1 ? block : e->isa->lanes);
+    if (emit_block_find((enum quant_type)table->type))
+        get_blocks(w, table);
+    else
+        walk(w, part_get_rows, emit_i64(e, 0), table->ne[0], emit_sink_width(e, w->o));
 }
 
 /* A cache row must not be written across the end of a head. */

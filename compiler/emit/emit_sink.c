@@ -1,8 +1,6 @@
 /* Where results go: memory as f32, a key-value cache as f16, activations for the next product. */
 #include "emit.h"
 
-#define BLOCK 32
-
 /* What an op writes, be it the op's own output or what fusion gave it. */
 static const value *quantized_of(const op *o) {
     return o->kind == OP_QUANTIZE ? o->out : o->fused.quantized;
@@ -47,48 +45,100 @@ char *emit_sink_key(emit *e, const op *o) {
 
 uint32_t emit_sink_width(const emit *e, const op *o) {
     const value *quantized = quantized_of(o);
-    return quantized && quantized->type == QUANT_Q8_0 ? BLOCK : e->isa->lanes;
+    uint32_t block = quantized ? quant_find(quantized->type)->block_len : 1;
+    return block > 1 ? block : e->isa->lanes;
 }
 
-/* A block of 32 f32 as Q8_0: d = max|x| / 127 rounded to f16, q = round(x · 127 / max|x|), as
-   ggml's quantize_row_q8_0 does; see isa.h for where the parts go. */
-static void quantize_block(emit *e, val row, activation_layout layout, val at, val v) {
-    val most = emit_max_element(e, emit_abs(e, v));
-    val scale = emit_half_to_f32(e, emit_f32_to_half(e, emit_fdiv(e, most, emit_f32(e, 127))));
-    val zero = LLVMBuildFCmp(e->builder, LLVMRealOEQ, most, emit_f32(e, 0), "");
-    val inverse = emit_fdiv(e, emit_f32(e, 127), most);
-    inverse = LLVMBuildSelect(e->builder, zero, emit_f32(e, 0), inverse, "");
-    val q = emit_round_i32(e, emit_fmul(e, v, emit_splat(e, inverse, BLOCK)));
-    q = emit_cast(e, LLVMTrunc, q, e->i8);
-    emit_store(e, q, emit_at(e, row, at), BLOCK);
-    if (e->isa->tile_columns == 2) {
-        val wide = emit_at(e, emit_at_const(e, row, layout.tile), emit_mul_const(e, at, 2));
-        emit_store(e, emit_cast(e, LLVMSExt, q, e->i16), wide, BLOCK);
+/* A block being quantized: values [at, at + n) of the row of activations at `row`. */
+typedef struct quantizing {
+    emit             *e;
+    val               row, at;
+    uint32_t          n;
+    activation_layout layout;
+} quantizing;
+
+/* Stores what there is one of for every `each` values, a part of the row that begins at `part`. */
+static void store_each(const quantizing *q, uint64_t part, uint32_t each, uint32_t bytes, val v) {
+    emit    *e = q->e;
+    uint64_t log = 0;
+    while (1u << log < each) log++;
+    val number = LLVMBuildLShr(e->builder, q->at, emit_i64(e, log), "");
+    emit_store(e, v, emit_at(e, emit_at_const(e, q->row, part), emit_mul_const(e, number, bytes)), bytes);
+}
+
+/* -128 · Σ of four. */
+static void store_corrections(const quantizing *q, val quants) {
+    emit    *e = q->e;
+    uint32_t piece = q->n < e->isa->dot_length ? q->n : e->isa->dot_length;
+    for (uint32_t i = 0; i < q->n; i += piece) {
+        quantizing part = *q;
+        part.at = emit_add(e, q->at, emit_i64(e, i));
+        val x = q->n == piece ? quants : emit_pick(e, quants, NULL, i, 1, piece);
+        val none = LLVMConstNull(emit_vector(e->i32, piece / 4));
+        val excess = e->isa->dot(e, LLVMConstNull(LLVMTypeOf(x)), x, none); /* 128 · Σ */
+        store_each(&part, q->layout.corrections, 1, 1, LLVMBuildNeg(e->builder, excess, ""));
     }
-    if (e->isa->unsigned_weights) {
-        val none = LLVMConstNull(emit_vector(e->i32, 8));
-        val excess = e->isa->dot(e, LLVMConstNull(LLVMTypeOf(q)), q, none); /* 128 · Σ q */
-        excess = LLVMBuildNeg(e->builder, excess, "");
-        emit_store(e, excess, emit_at(e, emit_at_const(e, row, layout.corrections), at), BLOCK);
-        if (e->isa->dot_rows) {
-            val total = emit_intrinsic(e, "llvm.vector.reduce.add", LLVMTypeOf(excess), &excess, 1);
-            val total_at = LLVMBuildLShr(e->builder, at, emit_i64(e, 3), "");
-            emit_store(e, total, emit_at(e, emit_at_const(e, row, layout.totals), total_at), 4);
-        }
+}
+
+static val neighbours(emit *e, val v) {
+    uint32_t n = emit_length(v) / 2;
+    return emit_add(e, emit_pick(e, v, NULL, 0, 2, n), emit_pick(e, v, NULL, 1, 2, n));
+}
+
+static void store_sums(const quantizing *q, val quants, val scale) {
+    static const uint32_t each[ISA_SUM_COUNT] = {16, 32, 256};
+    emit *e = q->e;
+    val   sum = emit_cast(e, LLVMSExt, quants, e->i16);
+    for (int s = 0; s < ISA_SUM_COUNT && each[s] <= q->n; s++) {
+        while (emit_length(sum) > q->n / each[s]) sum = neighbours(e, sum);
+        val      wide = emit_cast(e, LLVMSExt, sum, e->i32);
+        uint64_t total = q->layout.totals[s], as_f32 = q->layout.sums[s], count = q->layout.counts[s];
+        if (total) store_each(q, total, each[s], 4, emit_mul(e, wide, emit_splat_int(e, e->i32, (uint64_t)-128, emit_length(wide))));
+        if (count) store_each(q, count, each[s], 2, sum);
+        if (!as_f32) continue;
+        val v = emit_cast(e, LLVMSIToFP, wide, e->f32);
+        if (scale) v = emit_half_to_f32(e, emit_f32_to_half(e, emit_fmul(e, v, scale)));
+        store_each(q, as_f32, each[s], 4, v);
     }
-    val scale_at = LLVMBuildLShr(e->builder, at, emit_i64(e, 3), ""); /* 4 bytes a block of 32 */
-    emit_store(e, scale, emit_at(e, emit_at_const(e, row, layout.scales), scale_at), 4);
+}
+
+/* A block of f32, by its largest magnitude, as ggml does:
+ *
+ *     Q8_0, Q8_1  scale = max|x| / 127 rounded to f16, q = round(x · 127 / max|x|); Q8_1's sum is that of
+ *                 the quants times the scale before it is rounded (quantize_row_q8_0, quantize_row_q8_1)
+ *     Q8_K        scale = 1 / (127 / max|x|), q = round(x · 127 / max|x|) (quantize_row_q8_K, which gives
+ *                 both the sign of the largest value: their product is the same)
+ *
+ * See isa.h for where the parts go. */
+static void quantize_block(const quantizing *q, enum quant_type as, val v) {
+    emit *e = q->e;
+    val   most = emit_max_element(e, emit_abs(e, v));
+    val   zero = LLVMBuildFCmp(e->builder, LLVMRealOEQ, most, emit_f32(e, 0), "");
+    val   quotient = emit_fdiv(e, emit_f32(e, 127), most);
+    val   inverse = LLVMBuildSelect(e->builder, zero, emit_f32(e, 0), quotient, "");
+    val   exact = as == QUANT_Q8_K ? emit_fdiv(e, emit_f32(e, 1), quotient)
+                                   : emit_fdiv(e, most, emit_f32(e, 127));
+    val   scale = as == QUANT_Q8_K ? exact : emit_half_to_f32(e, emit_f32_to_half(e, exact));
+    val   quants = emit_round_i32(e, emit_fmul(e, v, emit_splat(e, inverse, q->n)));
+    quants = emit_cast(e, LLVMTrunc, quants, e->i8);
+    store_each(q, 0, 1, 1, quants);
+    if (e->isa->tile_columns == 2) store_each(q, q->layout.tile, 1, 2, emit_cast(e, LLVMSExt, quants, e->i16));
+    if (e->isa->unsigned_weights) store_corrections(q, quants);
+    store_sums(q, quants, as == QUANT_Q8_1 ? exact : NULL);
+    store_each(q, q->layout.scales, q->n, 4, scale);
 }
 
 static void store_quantized(emit *e, const sink *s, val token, val at, val v) {
     const value *q = quantized_of(s->o);
     val row = emit_at(e, emit_at(e, e->arena, s->quantized), emit_mul(e, token, s->quantized_stride));
-    if (q->type == QUANT_Q8_0) {
-        activation_layout layout = isa_activation_layout(e->isa, q->type, value_count(q));
-        uint32_t n = emit_length(v);
-        for (uint32_t i = 0; i < n; i += BLOCK)
-            quantize_block(e, row, layout, emit_add(e, at, emit_i64(e, i)),
-                           n == BLOCK ? v : emit_pick(e, v, NULL, i, 1, BLOCK));
+    activation_layout layout = isa_activation_layout(e->isa, (enum quant_type)q->type, value_count(q));
+    uint32_t          block = quant_find(q->type)->block_len;
+    if (block > 1) {
+        for (uint32_t i = 0; i < emit_length(v); i += block) {
+            quantizing one = {e, row, emit_add(e, at, emit_i64(e, i)), block, layout};
+            quantize_block(&one, (enum quant_type)q->type,
+                           emit_length(v) == block ? v : emit_pick(e, v, NULL, i, 1, block));
+        }
         return;
     }
     /* F16 and BF16: rounded, but kept as f32 so that no product converts them again. */
@@ -96,7 +146,6 @@ static void store_quantized(emit *e, const sink *s, val token, val at, val v) {
     bool half = q->type == QUANT_F16;
     val  bits = half ? emit_f32_to_half(e, v) : emit_f32_to_bf16(e, v);
     val  rounded = half ? emit_half_to_f32(e, bits) : emit_bf16_to_f32(e, bits);
-    activation_layout layout = isa_activation_layout(e->isa, q->type, value_count(q));
     if (layout.bytes > layout.halves)
         emit_store(e, bits, emit_at(e, emit_at_const(e, row, layout.halves), emit_mul_const(e, at, 2)), 2);
     emit_store(e, rounded, emit_at(e, row, emit_mul_const(e, at, 4)), 4);

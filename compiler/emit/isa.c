@@ -103,23 +103,46 @@ const isa *isa_select(const char *triple, const char *features) {
     return *row;
 }
 
+enum isa_sum isa_sum_of(uint32_t quants) {
+    switch (quants) {
+    case 16: return ISA_SUM_16;
+    case 32: return ISA_SUM_32;
+    case 256: return ISA_SUM_BLOCK;
+    default: bug("sums of %u activations", quants);
+    }
+}
+
+static activation_layout layout_plain(const isa *target, enum quant_type type, uint64_t n) {
+    activation_layout l = {.halves = n * 4};
+    bool halves = (type == QUANT_F16 && target->native_f16) || (type == QUANT_BF16 && target->dot_bf16);
+    l.tile = halves && type == QUANT_BF16 ? l.halves : 0;
+    l.bytes = l.halves + (halves ? 2 * n : 0);
+    return l;
+}
+
+/* Gives `count` numbers of `size` bytes their place. */
+static uint64_t put(activation_layout *l, uint64_t count, uint64_t size) {
+    uint64_t at = round_up(l->bytes, 64);
+    l->bytes = at + count * size;
+    return at;
+}
+
 activation_layout isa_activation_layout(const isa *target, enum quant_type type, uint64_t n) {
+    static const uint32_t quants[ISA_SUM_COUNT] = {16, 32, 256};
+    if (type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16) return layout_plain(target, type, n);
+    if (type != QUANT_Q8_0 && type != QUANT_Q8_1 && type != QUANT_Q8_K) bug("activations of type %d", type);
     activation_layout l = {0};
-    if (type == QUANT_F32 || type == QUANT_F16 || type == QUANT_BF16) {
-        bool halves = (type == QUANT_F16 && target->native_f16) || (type == QUANT_BF16 && target->dot_bf16);
-        l.halves = n * 4;
-        l.tile = halves && type == QUANT_BF16 ? l.halves : 0;
-        l.bytes = l.halves + (halves ? 2 * n : 0);
-        return l;
+    bool supers = type == QUANT_Q8_K;
+    put(&l, n, 1);
+    if (target->unsigned_weights) l.corrections = put(&l, n / 4, 4);
+    l.scales = put(&l, n / quant_find(type)->block_len, 4);
+    for (int s = 0; s < ISA_SUM_COUNT; s++) {
+        if (s == ISA_SUM_BLOCK && !supers) continue;
+        if (target->unsigned_weights) l.totals[s] = put(&l, n / quants[s], 4);
+        if (s == ISA_SUM_BLOCK) continue;
+        if (supers || (type == QUANT_Q8_1 && s == ISA_SUM_32)) l.sums[s] = put(&l, n / quants[s], 4);
+        if (supers) l.counts[s] = put(&l, n / quants[s], 2);
     }
-    if (type != QUANT_Q8_0) bug("activations of type %d", type);
-    l.corrections = n;
-    l.scales = l.corrections + (target->unsigned_weights ? n : 0);
-    l.totals = l.scales + n / 8;
-    l.bytes = l.totals + (target->dot_rows && target->unsigned_weights ? n / 8 : 0);
-    if (target->tile_columns == 2) {
-        l.tile = round_up(l.bytes, 64);
-        l.bytes = l.tile + 2 * n;
-    }
+    if (target->tile_columns == 2) l.tile = put(&l, n, 2);
     return l;
 }

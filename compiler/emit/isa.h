@@ -4,13 +4,16 @@
  * multiplies pairs of 8-bit integers. The generic row uses nothing but LLVM's own vector
  * operations and works on every target.
  *
- * Q8_0 activations are stored planar, for n values (all offsets from the row's start, rows aligned
- * to 64 bytes):
+ * Q8_0, Q8_1 and Q8_K activations are stored planar, for n values in blocks of 32, 32 or 256 (all
+ * offsets from the row's start, rows and parts aligned to 64 bytes):
  *
  *     i8  quants[n]
- *     i32 corrections[n / 32][8]      where `unsigned_weights`
- *     f32 scales[n / 32]              each already rounded to f16
- *     i32 totals[n / 32]              of a block's corrections, where there is dot_rows as well
+ *     i32 corrections[n / 4]          where `unsigned_weights`: -128 · Σ of four quants
+ *     f32 scales[n / block]           those of Q8_0 and Q8_1 already rounded to f16
+ *     for each s of 16, 32 and the block:
+ *     i32 totals[n / s]               where `unsigned_weights`: -128 · Σ of s quants
+ *     f32 sums[n / s]                 Q8_K, s < 256: Σ of s quants; Q8_1, s = 32: scale · Σ, rounded to f16
+ *     i16 counts[n / s]               Q8_K, s < 256: Σ of s quants
  *     i16 wide[n]                     the quants again, where tile_columns is 2
  *
  * F16 and BF16 activations are rounded to that type and stored as f32 values[n]; then, where there is
@@ -59,6 +62,19 @@ typedef struct isa {
     struct LLVMOpaqueValue *(*dot_bf16)(struct emit *e, struct LLVMOpaqueValue *weights,
                                         struct LLVMOpaqueValue *activations,
                                         struct LLVMOpaqueValue *sum);
+
+    /* The sums of two neighbouring products each, as i16: of unsigned weights below 64, dot_length of
+       them, and activations. */
+    struct LLVMOpaqueValue *(*dot_pairs)(struct emit *e, struct LLVMOpaqueValue *weights,
+                                         struct LLVMOpaqueValue *activations);
+
+    /* Adds to each i32 lane of `sum` the products of two neighbouring i16. NULL for `sum`: to zero. */
+    struct LLVMOpaqueValue *(*dot_words)(struct emit *e, struct LLVMOpaqueValue *a,
+                                         struct LLVMOpaqueValue *b, struct LLVMOpaqueValue *sum);
+
+    /* table[index[i]] for each i of bytes below 16. */
+    struct LLVMOpaqueValue *(*look_up)(struct emit *e, const int8_t table[16],
+                                       struct LLVMOpaqueValue *index);
 } isa;
 
 /* All rows, best first; the last is generic. */
@@ -76,9 +92,15 @@ const char *isa_cpu_features(const char *cpu);
    them on that CPU; 0: not at all, its own prefetchers do better alone. */
 uint32_t isa_cpu_prefetch(const char *cpu);
 
+/* How many quants a sum is of: 16, 32, a block. */
+enum isa_sum { ISA_SUM_16, ISA_SUM_32, ISA_SUM_BLOCK, ISA_SUM_COUNT };
+
+enum isa_sum isa_sum_of(uint32_t quants); /* 16, 32 or 256 */
+
 /* Where the parts of one row of `n` activations of `type` are. */
 typedef struct activation_layout {
-    uint64_t corrections, scales, totals;
+    uint64_t corrections, scales;
+    uint64_t totals[ISA_SUM_COUNT], sums[ISA_SUM_COUNT], counts[ISA_SUM_COUNT];
     uint64_t halves;
     uint64_t tile; /* what tiles are multiplied with: quants, wide, values, or halves of BF16 */
     uint64_t bytes;

@@ -26,6 +26,39 @@ static val generic_dot_rows(emit *e, val weights, val activations, val sum) {
     return sum;
 }
 
+/* Neighbouring i16, multiplied and added as `wide`. */
+static val pairs(emit *e, val a, val b, type wide) {
+    uint32_t n = emit_length(a) / 2;
+    val      even = emit_mul(e, emit_cast(e, LLVMSExt, emit_pick(e, a, NULL, 0, 2, n), wide),
+                             emit_cast(e, LLVMSExt, emit_pick(e, b, NULL, 0, 2, n), wide));
+    val      odd = emit_mul(e, emit_cast(e, LLVMSExt, emit_pick(e, a, NULL, 1, 2, n), wide),
+                            emit_cast(e, LLVMSExt, emit_pick(e, b, NULL, 1, 2, n), wide));
+    return emit_add(e, even, odd);
+}
+
+static val generic_dot_pairs(emit *e, val weights, val activations) {
+    return pairs(e, weights, activations, e->i16);
+}
+
+static val generic_dot_words(emit *e, val a, val b, val sum) {
+    val v = pairs(e, a, b, e->i32);
+    return sum ? emit_add(e, sum, v) : v;
+}
+
+/* By halves: each bit of the index chooses between two of what the lower bits chose. */
+static val generic_look_up(emit *e, const int8_t table[16], val index) {
+    uint32_t n = emit_length(index);
+    val      all[16];
+    for (int i = 0; i < 16; i++) all[i] = emit_splat_int(e, e->i8, (uint64_t)table[i], n);
+    for (uint32_t bit = 0; bit < 4; bit++) {
+        val mask = LLVMBuildAnd(e->builder, index, emit_splat_int(e, e->i8, 1u << bit, n), "");
+        val set = LLVMBuildICmp(e->builder, LLVMIntNE, mask, LLVMConstNull(LLVMTypeOf(mask)), "");
+        for (int i = 0; i < 8 >> bit; i++)
+            all[i] = LLVMBuildSelect(e->builder, set, all[2 * i + 1], all[2 * i], "");
+    }
+    return all[0];
+}
+
 const isa isa_generic = {
     .name = "generic",
     .lanes = 4,
@@ -39,4 +72,7 @@ const isa isa_generic = {
     .tile_columns = 2,
     .tile_steps = 2,
     .dot_rows = generic_dot_rows,
+    .dot_pairs = generic_dot_pairs,
+    .dot_words = generic_dot_words,
+    .look_up = generic_look_up,
 };

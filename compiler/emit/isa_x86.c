@@ -52,6 +52,44 @@ static val avx2_dot(emit *e, val weights, val activations, val sum) {
     return emit_add(e, sum, emit_intrinsic(e, "llvm.x86.avx2.pmadd.wd", NULL, word_args, 2));
 }
 
+/* The intrinsic for vectors of `bytes` bytes. */
+static val by_width(emit *e, const char *const names[3], uint32_t bytes, val *args, uint32_t n) {
+    return emit_intrinsic(e, names[bytes == 64 ? 2 : bytes == 32 ? 1 : 0], NULL, args, n);
+}
+
+static val x86_dot_pairs(emit *e, val weights, val activations) {
+    static const char *const names[] = {"llvm.x86.ssse3.pmadd.ub.sw.128", "llvm.x86.avx2.pmadd.ub.sw",
+                                        "llvm.x86.avx512.pmaddubs.w.512"};
+    val args[] = {weights, activations};
+    return by_width(e, names, emit_length(weights), args, 2);
+}
+
+static val x86_dot_words(emit *e, val a, val b, val sum) {
+    static const char *const names[] = {"llvm.x86.sse2.pmadd.wd", "llvm.x86.avx2.pmadd.wd",
+                                        "llvm.x86.avx512.pmaddw.d.512"};
+    val args[] = {a, b}, v = by_width(e, names, emit_length(a) * 2, args, 2);
+    return sum ? emit_add(e, sum, v) : v;
+}
+
+static val vnni_dot_words(emit *e, val a, val b, val sum) {
+    static const char *const names[] = {"llvm.x86.avx512.vpdpwssd.128", "llvm.x86.avx512.vpdpwssd.256",
+                                        "llvm.x86.avx512.vpdpwssd.512"};
+    if (!sum) return x86_dot_words(e, a, b, NULL);
+    type lanes = LLVMTypeOf(sum);
+    val  args[] = {sum, LLVMBuildBitCast(e->builder, a, lanes, ""), LLVMBuildBitCast(e->builder, b, lanes, "")};
+    return by_width(e, names, emit_length(a) * 2, args, 3);
+}
+
+static val x86_look_up(emit *e, const int8_t table[16], val index) {
+    static const char *const names[] = {"llvm.x86.ssse3.pshuf.b.128", "llvm.x86.avx2.pshuf.b",
+                                        "llvm.x86.avx512.pshuf.b.512"};
+    uint32_t n = emit_length(index);
+    val      all[64];
+    for (uint32_t i = 0; i < n; i++) all[i] = LLVMConstInt(e->i8, (uint64_t)table[i % 16], true);
+    val args[] = {LLVMConstVector(all, n), index};
+    return by_width(e, names, n, args, 2);
+}
+
 /* All that a feature needs stands beside it: LLVM takes -avx to mean -avx2 and what follows. */
 #define AVX2 "sse3 ssse3 sse4.1 sse4.2 avx avx2 fma f16c"
 
@@ -62,7 +100,8 @@ static val avx2_dot(emit *e, val weights, val activations, val sum) {
     .arch = "x86_64", .lanes = 16, .registers = 32, .tokens = 4, .native_f16 = true,       \
     .unsigned_weights = true, .dot_length = 64, .dot = vnni_dot, .tile_vectors = 2,        \
     .tile_tokens = 4, .plain_tokens = 8, .tile_columns = 4, .tile_steps = 8,               \
-    .dot_rows = vnni_dot_rows
+    .dot_rows = vnni_dot_rows, .dot_pairs = x86_dot_pairs, .dot_words = vnni_dot_words,    \
+    .look_up = x86_look_up
 
 const isa isa_avx512_bf16 = {
     .name = "avx512-bf16",
@@ -94,6 +133,9 @@ const isa isa_avx_vnni = {
     .tile_columns = 4,
     .tile_steps = 2,
     .dot_rows = vnni_dot_rows,
+    .dot_pairs = x86_dot_pairs,
+    .dot_words = vnni_dot_words,
+    .look_up = x86_look_up,
 };
 
 const isa isa_avx2 = {
@@ -112,4 +154,7 @@ const isa isa_avx2 = {
     .tile_columns = 2,
     .tile_steps = 2,
     .dot_rows = avx2_dot_rows,
+    .dot_pairs = x86_dot_pairs,
+    .dot_words = x86_dot_words,
+    .look_up = x86_look_up,
 };

@@ -5,8 +5,8 @@
  *
  *     faithful    what llama.cpp's CPU backend does: activations are quantized to the type that the
  *                 weight's is multiplied with (quant_info.activation), the products of a block are
- *                 summed in integers where there is a loop for the type (interp_dot.c), scales are
- *                 applied in f32; keys and values are kept as f16
+ *                 summed in integers (interp_dot.c), scales are applied in f32; keys and values are
+ *                 kept as f16
  *     reference   weights dequantized to f32, f32 activations, sums and functions in f64; keys and
  *                 values are kept as f32
  *

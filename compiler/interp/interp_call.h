@@ -73,9 +73,16 @@ const interp_activation *interp_activation_find(enum quant_type type);
 
 /* ---- interp_dot.c: their products */
 
-/* The product of n weights (whole blocks) and n activations in the form their type wants; NULL for
-   types of plain numbers, which are multiplied as f32. */
-typedef float interp_dot(uint32_t type, const uint8_t *weights, const void *x, uint64_t n);
+/* Rows of activations in the form that a type wants, bytes apart. */
+typedef struct interp_rows {
+    const uint8_t *first;
+    uint64_t       stride;
+    uint32_t       count;
+} interp_rows;
+
+/* The products of n weights (whole blocks) with each row are added to `sums`, one a row, which are
+   zero; NULL for types of plain numbers, which are multiplied as f32. */
+typedef void interp_dot(uint32_t type, const uint8_t *weights, uint64_t n, const interp_rows *x, float *sums);
 interp_dot *interp_dot_find(uint32_t weight_type);
 
 /* Σ a · b in f64, in eight chains. */

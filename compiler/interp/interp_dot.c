@@ -1,11 +1,11 @@
 /* Products of weights and activations, a block's summed in integers.
  *
- * A block of weights is taken apart into quants and small integers (quant_unpack.h); what it is
- * multiplied with decides on the loop, as in ggml's generic kernels: what is summed in integers, and
- * that the sums of blocks are added one after another in f32, are theirs. Two things are not: K-quants
- * have one integer sum a block here, where ggml keeps eight, and so have the sub-blocks of IQ4_XS,
- * which ggml adds one by one; and a product of two scales is made first, which is exact for two of
- * f16. Powers of two are moved to where they round nothing.
+ * A block of weights is taken apart into quants and small integers (quant_unpack.h), once for all
+ * tokens; what it is multiplied with decides on the loop. What is summed in integers, and that the sums
+ * of blocks are added one after another in f32, is as in ggml's generic kernels. Two things are not:
+ * K-quants have one integer sum a block here, where ggml keeps eight, and so has IQ4_XS, whose
+ * sub-blocks ggml adds one by one; and a product of two scales is made first, which is exact for two
+ * of f16. Powers of two are moved to where they round nothing.
  *
  *     Q8_0   Σ over runs of 32 (NVFP4: 16)   d · d_x · Σ q · x
  *            Q1_0, Q2_0                      d · Σ over 32 of d_x · Σ q · x
@@ -34,112 +34,122 @@ static inline weights weights_of(uint32_t type) {
     return (weights){quant_find_blocks(type)->unpack, info->block_len, info->block_bytes};
 }
 
+static inline const void *row_of(const interp_rows *x, uint32_t t) {
+    return x->first + t * x->stride;
+}
+
 /* ---- activations in Q8_0 and Q8_1 */
 
 /* Q8_0 itself needs no unpacking. */
-static float dot_q8_0(uint32_t type, const uint8_t *w, const void *x, uint64_t n) {
-    const block_q8_0 *b = x;
-    float sum = 0;
+static void dot_q8_0(uint32_t type, const uint8_t *row, uint64_t n, const interp_rows *x, float *sums) {
     (void)type;
-    for (; n; n -= BLOCK, w += 34, b++)
-        sum += (float)dot_i8((const int8_t *)w + 2, b->quants, BLOCK) *
-               (interp_widen(quant_load_u16(w)) * interp_widen(b->d));
-    return sum;
+    for (uint32_t t = 0; t < x->count; t++) {
+        const block_q8_0 *b = row_of(x, t);
+        const uint8_t    *w = row;
+        float sum = 0;
+        for (uint64_t i = 0; i < n / BLOCK; i++, w += 34, b++)
+            sum += (float)dot_i8((const int8_t *)w + 2, b->quants, BLOCK) *
+                   (interp_widen(quant_load_u16(w)) * interp_widen(b->d));
+        sums[t] = sum;
+    }
 }
 
-static float dot_32(uint32_t type, const uint8_t *w, const void *x, uint64_t n) {
-    const weights     of = weights_of(type);
-    const block_q8_0 *b = x;
-    quant_parts p;
-    float       sum = 0;
-    for (; n; n -= BLOCK, w += of.bytes, b++) {
+static void dot_32(uint32_t type, const uint8_t *w, uint64_t n, const interp_rows *x, float *sums) {
+    const weights of = weights_of(type);
+    quant_parts   p;
+    for (uint64_t i = 0; i < n / BLOCK; i++, w += of.bytes) {
         of.unpack(w, &none, &p);
-        sum += p.d * interp_widen(b->d) * (float)dot_i8(p.quant, b->quants, BLOCK);
+        for (uint32_t t = 0; t < x->count; t++) {
+            const block_q8_0 *b = (const block_q8_0 *)row_of(x, t) + i;
+            sums[t] += p.d * interp_widen(b->d) * (float)dot_i8(p.quant, b->quants, BLOCK);
+        }
     }
-    return sum;
 }
 
-static float dot_32_min(uint32_t type, const uint8_t *w, const void *x, uint64_t n) {
-    const weights     of = weights_of(type);
-    const block_q8_1 *b = x;
-    quant_parts p;
-    float       sum = 0;
-    for (; n; n -= BLOCK, w += of.bytes, b++) {
+static void dot_32_min(uint32_t type, const uint8_t *w, uint64_t n, const interp_rows *x, float *sums) {
+    const weights of = weights_of(type);
+    quant_parts   p;
+    for (uint64_t i = 0; i < n / BLOCK; i++, w += of.bytes) {
         of.unpack(w, &none, &p);
-        sum += p.d * interp_widen(b->d) * (float)dot_i8(p.quant, b->quants, BLOCK) -
-               p.m * interp_widen(b->sum);
+        for (uint32_t t = 0; t < x->count; t++) {
+            const block_q8_1 *b = (const block_q8_1 *)row_of(x, t) + i;
+            sums[t] += p.d * interp_widen(b->d) * (float)dot_i8(p.quant, b->quants, BLOCK) -
+                       p.m * interp_widen(b->sum);
+        }
     }
-    return sum;
 }
 
 /* A scale for several blocks of activations. */
-static float dot_long(uint32_t type, const uint8_t *w, const void *x, uint64_t n) {
-    const weights     of = weights_of(type);
-    const block_q8_0 *b = x;
-    quant_parts p;
-    float       sum = 0;
-    for (; n; n -= of.len, w += of.bytes) {
-        float of_block = 0;
+static void dot_long(uint32_t type, const uint8_t *w, uint64_t n, const interp_rows *x, float *sums) {
+    const weights  of = weights_of(type);
+    const uint64_t most = of.len / BLOCK;
+    quant_parts    p;
+    for (uint64_t i = 0; i < n / of.len; i++, w += of.bytes) {
         of.unpack(w, &none, &p);
-        for (const int8_t *q = p.quant; q < p.quant + of.len; q += BLOCK, b++)
-            of_block += interp_widen(b->d) * (float)dot_i8(q, b->quants, BLOCK);
-        sum += p.d * of_block;
+        for (uint32_t t = 0; t < x->count; t++) {
+            const block_q8_0 *b = (const block_q8_0 *)row_of(x, t) + i * most;
+            float sum = 0;
+            for (uint64_t k = 0; k < most; k++)
+                sum += interp_widen(b[k].d) * (float)dot_i8(p.quant + k * BLOCK, b[k].quants, BLOCK);
+            sums[t] += p.d * sum;
+        }
     }
-    return sum;
 }
 
 /* Two scales for a block of activations. */
-static float dot_halves(uint32_t type, const uint8_t *w, const void *x, uint64_t n) {
-    const weights     of = weights_of(type);
-    const block_q8_0 *b = x;
-    quant_parts p;
-    float       sum = 0;
-    for (; n; n -= of.len, w += of.bytes, b += of.len / BLOCK) {
+static void dot_halves(uint32_t type, const uint8_t *w, uint64_t n, const interp_rows *x, float *sums) {
+    const weights  of = weights_of(type);
+    const uint64_t most = of.len / BLOCK;
+    quant_parts    p;
+    for (uint64_t i = 0; i < n / of.len; i++, w += of.bytes) {
         of.unpack(w, &none, &p);
-        for (uint32_t i = 0; i < of.len / SUB; i++)
-            sum += interp_widen(b[i / 2].d) * (p.d * (float)p.scale[i]) *
-                   (float)dot_i8(p.quant + i * SUB, b[i / 2].quants + i % 2 * SUB, SUB);
+        for (uint32_t t = 0; t < x->count; t++) {
+            const block_q8_0 *b = (const block_q8_0 *)row_of(x, t) + i * most;
+            for (uint64_t k = 0; k < 2 * most; k++)
+                sums[t] += interp_widen(b[k / 2].d) * (p.d * (float)p.scale[k]) *
+                           (float)dot_i8(p.quant + k * SUB, b[k / 2].quants + k % 2 * SUB, SUB);
+        }
     }
-    return sum;
 }
 
 /* ---- activations in Q8_K */
 
-static inline float dot_subs(uint32_t type, const uint8_t *w, const block_q8_k *b, uint64_t n, int sub,
-                             bool has_min) {
+static inline void dot_subs(uint32_t type, const uint8_t *w, uint64_t n, const interp_rows *x, float *sums,
+                            int sub, bool has_min) {
     const weights of = weights_of(type);
-    quant_parts p;
-    float       sum = 0;
-    for (; n; n -= SUPER, w += of.bytes, b++) {
-        int products = 0, mins = 0;
+    quant_parts   p;
+    for (uint64_t i = 0; i < n / SUPER; i++, w += of.bytes) {
         of.unpack(w, &none, &p);
-        for (int j = 0; j < SUPER / sub; j++)
-            products += p.scale[j] * dot_i8(p.quant + j * sub, b->quants + j * sub, sub);
-        for (int j = 0; has_min && j < SUPER / SUB; j++) mins += p.min[j * SUB / sub] * b->sums[j];
-        sum += p.d * b->d * (float)products;
-        if (has_min) sum -= p.m * b->d * (float)mins;
+        for (uint32_t t = 0; t < x->count; t++) {
+            const block_q8_k *b = (const block_q8_k *)row_of(x, t) + i;
+            int products = 0, mins = 0;
+            for (int j = 0; j < SUPER / sub; j++)
+                products += p.scale[j] * dot_i8(p.quant + j * sub, b->quants + j * sub, sub);
+            for (int j = 0; has_min && j < SUPER / SUB; j++) mins += p.min[j * SUB / sub] * b->sums[j];
+            sums[t] += p.d * b->d * (float)products;
+            if (has_min) sums[t] -= p.m * b->d * (float)mins;
+        }
     }
-    return sum;
 }
 
-static float dot_256(uint32_t type, const uint8_t *w, const void *x, uint64_t n) {
-    return dot_subs(type, w, x, n, 256, false);
+static void dot_256(uint32_t type, const uint8_t *w, uint64_t n, const interp_rows *x, float *sums) {
+    dot_subs(type, w, n, x, sums, 256, false);
 }
 
-static float dot_subs_32(uint32_t type, const uint8_t *w, const void *x, uint64_t n) {
-    return dot_subs(type, w, x, n, 32, false);
+static void dot_subs_32(uint32_t type, const uint8_t *w, uint64_t n, const interp_rows *x, float *sums) {
+    dot_subs(type, w, n, x, sums, 32, false);
 }
 
-static float dot_subs_32_min(uint32_t type, const uint8_t *w, const void *x, uint64_t n) {
-    return dot_subs(type, w, x, n, 32, true);
+static void dot_subs_32_min(uint32_t type, const uint8_t *w, uint64_t n, const interp_rows *x, float *sums) {
+    dot_subs(type, w, n, x, sums, 32, true);
 }
 
-static float dot_subs_16(uint32_t type, const uint8_t *w, const void *x, uint64_t n) {
-    return dot_subs(type, w, x, n, 16, false);
+static void dot_subs_16(uint32_t type, const uint8_t *w, uint64_t n, const interp_rows *x, float *sums) {
+    dot_subs(type, w, n, x, sums, 16, false);
 }
 
-static float dot_subs_16_min(uint32_t type, const uint8_t *w, const void *x, uint64_t n) {
-    return dot_subs(type, w, x, n, 16, true);
+static void dot_subs_16_min(uint32_t type, const uint8_t *w, uint64_t n, const interp_rows *x, float *sums) {
+    dot_subs(type, w, n, x, sums, 16, true);
 }
 
 /* ---- all types */

@@ -1,10 +1,9 @@
 /* Matrix products. A unit is INTERP_UNIT_ROWS rows of the weight, for all tokens.
  *
- * Where a type has a loop over its blocks (interp_dot.c) and the arithmetic is faithful, a row is
- * multiplied with each token's quantized activations. Everything else (reference arithmetic, F32,
- * F16 and BF16, types without a loop, weights read in a mistaken way) goes by tiles: a piece of the
- * unit's rows as f32, multiplied with the same piece of every token's x, summed in f64, or in f32
- * for faithful arithmetic without a mistake. */
+ * Where a type has blocks and the arithmetic is faithful, a row is multiplied with each token's
+ * quantized activations (interp_dot.c). Everything else (reference arithmetic, plain numbers as F16,
+ * weights read in a mistaken way) goes by tiles: a piece of the unit's rows as f32, multiplied with the
+ * same piece of every token's x, summed in f64, or in f32 for faithful arithmetic without a mistake. */
 #include "interp_call.h"
 
 #include <string.h>
@@ -22,11 +21,16 @@ void interp_quantize(const ggufc_state *s, const uint64_t *args, uint32_t begin,
 
 static void multiply_blocks(const ggufc_state *s, const interp_call *c, interp_dot *dot, uint64_t first,
                             uint64_t n) {
-    uint64_t k = c->in[0].v->ne[0];
-    for (uint64_t r = first; r < first + n; r++) {
-        const uint8_t *row = interp_weight(s, c, 0) + r * c->in[0].stride;
-        for (uint32_t t = 0; t < interp_tokens(s, c); t++)
-            interp_out(s, c, t)[r] = dot(c->in[0].v->type, row, interp_row(s, c, &c->scratch, t), k);
+    const value   *weight = c->in[0].v;
+    const uint32_t n_tokens = interp_tokens(s, c);
+    for (uint32_t t = 0; t < n_tokens; t += TOKENS) {
+        const interp_rows x = {interp_row(s, c, &c->scratch, t), c->scratch.stride,
+                               n_tokens - t < TOKENS ? n_tokens - t : TOKENS};
+        for (uint64_t r = first; r < first + n; r++) {
+            float sums[TOKENS] = {0};
+            dot(weight->type, interp_weight(s, c, 0) + r * c->in[0].stride, weight->ne[0], &x, sums);
+            for (uint32_t i = 0; i < x.count; i++) interp_out(s, c, t + i)[r] = sums[i];
+        }
     }
 }
 
@@ -143,5 +147,6 @@ void interp_matmul(const ggufc_state *s, const uint64_t *args, uint32_t begin, u
         multiply_blocks(s, c, dot, first, last - first);
         return;
     }
-    for (; first < last; first += ROWS) multiply_tiles(s, c, first, last - first < ROWS ? last - first : ROWS);
+    for (; first < last; first += ROWS)
+        multiply_tiles(s, c, first, last - first < ROWS ? last - first : ROWS);
 }

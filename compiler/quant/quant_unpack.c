@@ -7,35 +7,83 @@ static float read_scale(const uint8_t *from, const quant_mistake *how) {
     return quant_scale(quant_load_u16(from), how);
 }
 
-/* `n` elements of `bits` bits, in groups of bytes as quant_field has it, put at bit `to` of the
-   quants, whose higher bits are lost. `flip` turns the order within bytes around. */
-static inline void unpack(const uint8_t *from, uint32_t n, uint32_t bits, uint32_t group,
-                          uint32_t flip, uint32_t to, int8_t *quant) {
-    const uint32_t mask = (1u << bits) - 1;
-    for (uint32_t done = 0; done < n; from += group)
-        for (uint32_t place = 0; place < 8; place += bits, done += group)
-            for (uint32_t i = 0; i < group; i++) {
-                uint32_t low = to ? (uint8_t)quant[done + i] & ((1u << to) - 1) : 0;
-                uint32_t high = from[i] >> (place ^ flip) & mask;
-                quant[done + i] = (int8_t)(low | high << to);
-            }
+/* Inlined always, so that all but pointers are constants. */
+#define ALWAYS static inline __attribute__((always_inline))
+
+/* Written as vectors: compilers unroll the loops below before they would vectorise them. */
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+
+ALWAYS void unpack_16(const uint8_t *from, uint32_t bits, uint32_t place, uint32_t to, int8_t *quant) {
+    bytes16 high, low;
+    memcpy(&high, from, sizeof high);
+    high = high >> (uint8_t)place & (uint8_t)((1u << bits) - 1);
+    if (to) {
+        memcpy(&low, quant, sizeof low);
+        high = (low & (uint8_t)((1u << to) - 1)) | high << (uint8_t)to;
+    }
+    memcpy(quant, &high, sizeof high);
 }
 
-static inline void unpack_nibbles(const uint8_t *from, uint32_t n, uint32_t group,
-                                  const quant_mistake *how, int8_t *quant) {
-    if (how->nibbles_adjacent)
-        unpack(from, n, 4, 1, how->nibbles_swapped ? 4 : 0, 0, quant);
-    else if (how->nibbles_swapped)
-        unpack(from, n, 4, group, 4, 0, quant);
+ALWAYS void unpack_1(const uint8_t *from, uint32_t bits, uint32_t place, uint32_t to, int8_t *quant) {
+    uint32_t low = (uint8_t)*quant & ((1u << to) - 1), high = *from >> place & ((1u << bits) - 1);
+    *quant = (int8_t)((to ? low : 0) | high << to);
+}
+
+/* `n` elements of `bits` bits, in groups of bytes as quant_field has it, put at bit `to` of the
+   quants, whose higher bits are lost. `flip` turns the order within bytes around. */
+ALWAYS void unpack(const uint8_t *from, uint32_t n, uint32_t bits, uint32_t group, uint32_t flip, uint32_t to,
+                   int8_t *quant) {
+    for (uint32_t done = 0; done < n; from += group)
+        for (uint32_t place = 0; place < 8; place += bits, done += group)
+            for (uint32_t i = 0; i < group; i += group % 16 ? 1 : 16)
+                if (group % 16)
+                    unpack_1(from + i, bits, place ^ flip, to, quant + done + i);
+                else
+                    unpack_16(from + i, bits, place ^ flip, to, quant + done + i);
+}
+
+/* Ascending bits, 16 of 2 bytes: 0 or 1. */
+ALWAYS bytes16 ascending_bits(const uint8_t *from) {
+    const bytes16 place = { 1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128 };
+    const uint8_t a = from[0], b = from[1];
+    const bytes16 both = { a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b };
+    return (bytes16)((both & place) != 0) & 1;
+}
+
+/* Q5's fifth bits. */
+ALWAYS void unpack_fifth_bits(const uint8_t *from, int8_t *quant) {
+    bytes16 x;
+    for (uint32_t i = 0; i < 32; i += sizeof x) {
+        memcpy(&x, quant + i, sizeof x);
+        x |= ascending_bits(from + i / 8) << 4;
+        memcpy(quant + i, &x, sizeof x);
+    }
+}
+
+static void unpack_nibbles_wrongly(const uint8_t *from, uint32_t n, uint32_t group, const quant_mistake *how,
+                                   int8_t *quant) {
+    unpack(from, n, 4, how->nibbles_adjacent ? 1 : group, how->nibbles_swapped ? 4 : 0, 0, quant);
+}
+
+ALWAYS void unpack_nibbles(const uint8_t *from, uint32_t n, uint32_t group, const quant_mistake *how,
+                           int8_t *quant) {
+    if (how->nibbles_adjacent || how->nibbles_swapped)
+        unpack_nibbles_wrongly(from, n, group, how, quant);
     else
         unpack(from, n, 4, group, 0, 0, quant);
 }
 
-static inline void add(int8_t *quant, uint32_t n, int32_t offset) {
-    for (uint32_t i = 0; i < n; i++) quant[i] = (int8_t)(quant[i] + offset);
+/* Sixteen at a time as they were stored: wider loads would have to wait for the stores. */
+ALWAYS void add(int8_t *quant, uint32_t n, int32_t offset) {
+    bytes16 x;
+    for (uint32_t i = 0; i < n; i += sizeof x) {
+        memcpy(&x, quant + i, sizeof x);
+        x += (uint8_t)offset;
+        memcpy(quant + i, &x, sizeof x);
+    }
 }
 
-static inline void look_up(int8_t *quant, uint32_t n, const int8_t *table) {
+ALWAYS void look_up(int8_t *quant, uint32_t n, const int8_t *table) {
     for (uint32_t i = 0; i < n; i++) quant[i] = table[quant[i]];
 }
 
@@ -68,7 +116,7 @@ static void unpack_q4_1(const uint8_t *b, const quant_mistake *how, quant_parts 
 static void unpack_q5_0(const uint8_t *b, const quant_mistake *how, quant_parts *p) {
     put_scale(read_scale(b, how), p);
     unpack_nibbles(b + 6, 32, 16, how, p->quant);
-    unpack(b + 2, 32, 1, 1, 0, 4, p->quant);
+    unpack_fifth_bits(b + 2, p->quant);
     add(p->quant, 32, -16);
 }
 
@@ -76,7 +124,7 @@ static void unpack_q5_1(const uint8_t *b, const quant_mistake *how, quant_parts 
     put_scale(read_scale(b, how), p);
     put_minimum(read_scale(b + 2, how), p);
     unpack_nibbles(b + 8, 32, 16, how, p->quant);
-    unpack(b + 4, 32, 1, 1, 0, 4, p->quant);
+    unpack_fifth_bits(b + 4, p->quant);
 }
 
 static void unpack_q8_0(const uint8_t *b, const quant_mistake *how, quant_parts *p) {
@@ -97,8 +145,10 @@ static void unpack_q8_k(const uint8_t *b, const quant_mistake *how, quant_parts 
 
 static void unpack_q1_0(const uint8_t *b, const quant_mistake *how, quant_parts *p) {
     put_scale(read_scale(b, how), p);
-    unpack(b + 2, 128, 1, 1, 0, 0, p->quant);
-    for (uint32_t i = 0; i < 128; i++) p->quant[i] = p->quant[i] ? 1 : -1;
+    for (uint32_t i = 0; i < 128; i += sizeof(bytes16)) {
+        const bytes16 x = 2 * ascending_bits(b + 2 + i / 8) - 1;
+        memcpy(p->quant + i, &x, sizeof x);
+    }
 }
 
 static void unpack_q2_0(const uint8_t *b, const quant_mistake *how, quant_parts *p) {

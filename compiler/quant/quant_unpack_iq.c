@@ -25,18 +25,24 @@ static inline void unpack_scales(const uint8_t *from, uint32_t n, quant_parts *p
     for (uint32_t i = 0; i < n; i++) p->scale[i] = 2 * nibble(from, i) + 1;
 }
 
-/* `n` values of a point, negative where their bit is set. */
-static inline void put_signed(const int8_t *point, uint32_t n, uint32_t signs, int8_t *quant) {
-    for (uint32_t i = 0; i < n; i++) {
-        int32_t negative = -(int32_t)(signs >> i & 1); /* -1 or 0 */
-        quant[i] = (int8_t)((point[i] ^ negative) - negative);
-    }
+typedef int8_t eight __attribute__((vector_size(GROUP)));
+
+/* Values of one byte of signs, negative where their bit is set. */
+static inline void put_signed(eight size, uint32_t signs, int8_t *quant) {
+    const eight place = { 1, 2, 4, 8, 16, 32, 64, INT8_MIN };
+    const int8_t byte = (int8_t)signs;
+    const eight same = { byte, byte, byte, byte, byte, byte, byte, byte };
+    const eight negative = (same & place) != 0; /* -1 or 0 */
+    size = (size ^ negative) - negative;
+    memcpy(quant, &size, sizeof size);
 }
 
 /* ---- IQ2: points of eight */
 
 static inline void put_eight(const int8_t *grid, uint32_t at, uint32_t signs, int8_t *quant) {
-    put_signed(grid + GROUP * at, GROUP, signs, quant);
+    eight size;
+    memcpy(&size, grid + GROUP * at, sizeof size);
+    put_signed(size, signs, quant);
 }
 
 void quant_unpack_iq2_xxs(const uint8_t *b, const quant_mistake *how, quant_parts *p) {
@@ -73,6 +79,14 @@ void quant_unpack_iq2_s(const uint8_t *b, const quant_mistake *how, quant_parts 
 
 /* ---- IQ3: points of four, two for each byte of signs */
 
+static inline void put_fours(const int8_t *grid, uint32_t first, uint32_t second, uint32_t signs,
+                             int8_t *quant) {
+    eight size;
+    memcpy(&size, grid + 4 * first, 4);
+    memcpy((int8_t *)&size + 4, grid + 4 * second, 4);
+    put_signed(size, signs, quant);
+}
+
 void quant_unpack_iq3_xxs(const uint8_t *b, const quant_mistake *how, quant_parts *p) {
     const int8_t  *grid = quant_grid_values(QUANT_GRID_IQ3_XXS);
     const uint8_t *at = b + 2;
@@ -81,11 +95,8 @@ void quant_unpack_iq3_xxs(const uint8_t *b, const quant_mistake *how, quant_part
     for (uint32_t i = 0; i < LEN / 32; i++) {
         const uint32_t rest = quant_load_u32(b + 66 + 4 * i);
         p->scale[i] = (int32_t)(2 * (rest >> 28) + 1);
-        for (uint32_t k = 0; k < 4; k++, quant += GROUP, at += 2) {
-            const uint32_t signs = quant_grid_signs(rest >> 7 * k & 127);
-            put_signed(grid + 4 * at[0], 4, signs, quant);
-            put_signed(grid + 4 * at[1], 4, signs >> 4, quant + 4);
-        }
+        for (uint32_t k = 0; k < 4; k++, quant += GROUP, at += 2)
+            put_fours(grid, at[0], at[1], quant_grid_signs(rest >> 7 * k & 127), quant);
     }
 }
 
@@ -94,16 +105,19 @@ void quant_unpack_iq3_s(const uint8_t *b, const quant_mistake *how, quant_parts 
     const uint8_t *low = b + 2, *high = b + 66, *signs = b + 74;
     p->d = quant_scale(quant_load_u16(b), how);
     unpack_scales(b + 106, 8, p);
-    for (uint32_t i = 0; i < LEN / 4; i++) {
-        const uint32_t at = low[i] | (high[i / 8] >> i % 8 & 1u) << 8;
-        put_signed(grid + 4 * at, 4, signs[i / 2] >> i % 2 * 4, p->quant + 4 * i);
+    for (uint32_t i = 0; i < LEN / GROUP; i++, low += 2) {
+        const uint32_t ninth = high[i / 4] >> i % 4 * 2;
+        put_fours(grid, low[0] | (ninth & 1) << 8, low[1] | (ninth & 2) << 7, signs[i], p->quant + GROUP * i);
     }
 }
 
 /* ---- IQ1: points of eight, each value an eighth more or less */
 
 static inline void put_shifted(const int8_t *point, bool less, int8_t *quant) {
-    for (uint32_t i = 0; i < GROUP; i++) quant[i] = (int8_t)(8 * point[i] + (less ? -1 : 1));
+    eight x;
+    memcpy(&x, point, sizeof x);
+    x = 8 * x + (int8_t)(less ? -1 : 1);
+    memcpy(quant, &x, sizeof x);
 }
 
 void quant_unpack_iq1_s(const uint8_t *b, const quant_mistake *how, quant_parts *p) {

@@ -9,7 +9,8 @@
  *     make_model tiny --mixed --biases --seed 7 -o odd.gguf
  *
  * One pass: metadata and index are built in memory, tensors are streamed a few thousand values at a
- * time. The headers beside this file say how: _values (random numbers, storage types), _vocab (a
+ * time. The headers beside this file say how: _values (random numbers, storage types), random_blocks
+ * (types that only quantizers write: blocks of random bits, as large on average), _vocab (a
  * vocabulary the tokenizer's merging can reach), _llama (tensors and metadata), _file (a file that
  * exists only complete).
  *
@@ -17,6 +18,7 @@
 #include "make_model_llama.h"
 
 #include <stdarg.h>
+#include <strings.h>
 
 static const shape shapes[] = {
     {.name = "tiny", .layers = 3, .embd = 96, .heads = 6, .kv_heads = 2, .ff = 160, .vocab = 387,
@@ -32,13 +34,6 @@ static const shape shapes[] = {
      .rope_freqs = true},
     {.name = "llama3-8b", .layers = 32, .embd = 4096, .heads = 32, .kv_heads = 8, .ff = 14336,
      .vocab = 128256, .ctx = 8192, .rope_base = 500000},
-};
-
-static const struct {
-    const char     *name;
-    enum value_type type;
-} types[] = {
-    {"q8_0", VALUE_Q8_0}, {"f16", VALUE_F16}, {"bf16", VALUE_BF16}, {"f32", VALUE_F32},
 };
 
 /* The numbers of a shape; least and most keep every product of them far from 2^64. */
@@ -98,7 +93,7 @@ static void print_help(void) {
          "  --rope-freqs        with the rope factors of Llama 3.2\n"
          "  --biases            with a bias for every matrix of a layer\n\n"
          "options\n"
-         "  --type TYPE         q8_0 (default), f16, bf16 or f32\n"
+         "  --type TYPE         a type of GGUF, as iq4_xs; q8_0 unless given\n"
          "  --mixed             each matrix of another type than the one before\n"
          "  --seed N            1 unless given; the same seed makes the same file\n"
          "  -o OUT.gguf         written under another name, and renamed when complete");
@@ -136,12 +131,12 @@ static bool parse_shape(options *o, const char *name) {
 /* ---- flags that take a value: each reads its own */
 
 static bool parse_type(options *o, const char *name) {
-    for (EACH(i, types))
-        if (!strcmp(name, types[i].name)) {
-            o->making.type = types[i].type;
+    for (uint32_t t = 0; t < QUANT_COUNT; t++)
+        if (quant_find(t) && !strcasecmp(name, quant_find(t)->name)) {
+            o->making.type = t;
             return true;
         }
-    return usage("--type: expected q8_0, f16, bf16 or f32, found \"%s\"", name);
+    return usage("--type: \"%s\" is no type of GGUF, as q8_0, f16, q4_k or iq2_xxs are", name);
 }
 
 static bool parse_rope_base(options *o, const char *text) {
@@ -270,6 +265,20 @@ static void write_header(file_out *f, const tensor_list *list, uint64_t n_kv, co
     file_pad(f, LLAMA_ALIGNMENT);
 }
 
+/* Of a type that only quantizers write. */
+static void write_blocks(file_out *f, const tensor *t, uint64_t seed) {
+    const random_blocks blocks = random_blocks_of_size(t->type, (double)t->std);
+    const uint32_t      len = blocks.info->block_len, bytes = blocks.info->block_bytes;
+    const uint64_t      key = random_key(seed, t->name), total = tensor_count_values(t) / len;
+    uint8_t             stored[CHUNK * sizeof(double)];
+    for (uint64_t i = 0; i < total && !f->error; i += CHUNK / len) {
+        uint64_t n = total - i < CHUNK / len ? total - i : CHUNK / len;
+        random_blocks_fill(&blocks, key, i, n, stored);
+        file_write(f, stored, (size_t)(n * bytes));
+    }
+    file_pad(f, LLAMA_ALIGNMENT);
+}
+
 static void write_tensor(file_out *f, const tensor *t, const shape *s, uint64_t seed) {
     float          values[CHUNK];
     uint8_t        stored[CHUNK * sizeof(float)];
@@ -281,7 +290,7 @@ static void write_tensor(file_out *f, const tensor *t, const shape *s, uint64_t 
         else
             random_fill(values, n, key, i, t->centre, t->std);
         value_store(stored, t->type, values, n);
-        file_write(f, stored, (size_t)value_bytes(t->type, n));
+        file_write(f, stored, (size_t)quant_row_bytes(t->type, n));
     }
     file_pad(f, LLAMA_ALIGNMENT);
 }
@@ -322,8 +331,13 @@ static bool write_model(const options *o) {
     if (good) {
         write_header(&f, &list, n_kv, pairs, pairs_size);
         f.expected = f.written + data_bytes;
-        for (uint32_t i = 0; i < list.count && !f.error; i++)
-            write_tensor(&f, &list.items[i], &o->shape, o->making.seed);
+        for (uint32_t i = 0; i < list.count && !f.error; i++) {
+            const tensor *t = &list.items[i];
+            if (value_has(t->type))
+                write_tensor(&f, t, &o->shape, o->making.seed);
+            else
+                write_blocks(&f, t, o->making.seed);
+        }
         good = file_finish(&f);
     }
     free(list.items);

@@ -9,8 +9,8 @@
 #define MAKE_MODEL_LLAMA_H
 
 #include "make_model_file.h"
-#include "make_model_values.h"
 #include "make_model_vocab.h"
+#include "random_blocks.h"
 
 #include <math.h>
 
@@ -24,18 +24,18 @@ typedef struct shape {
 
 /* What a model is made of besides its shape. */
 typedef struct making {
-    enum value_type type;
-    bool            mixed;
-    uint64_t        seed;
+    uint32_t type; /* as in a file */
+    bool     mixed;
+    uint64_t seed;
 } making;
 
 typedef struct tensor {
-    char            name[48];
-    uint64_t        columns, rows; /* rows 0: one dimension */
-    enum value_type type;
-    float           centre, std;
-    bool            rope_factors; /* neither: the table of rope_freqs */
-    uint64_t        offset;       /* from where data begins */
+    char     name[48];
+    uint64_t columns, rows; /* rows 0: one dimension */
+    uint32_t type;
+    float    centre, std;
+    bool     rope_factors; /* neither: the table of rope_freqs */
+    uint64_t offset;       /* from where data begins */
 } tensor;
 
 typedef struct tensor_list {
@@ -75,17 +75,30 @@ static inline void tensor_add_vector(tensor_list *list, int layer, const char *n
     t->std = 0.1f;
 }
 
+/* What a matrix becomes whose rows are no whole blocks: what llama.cpp's quantizer makes of it, and
+   F16 where that does not fit either. */
+static inline uint32_t tensor_fall_back(uint32_t type, uint64_t columns) {
+    static const uint8_t other[QUANT_COUNT] = {
+        [QUANT_Q2_0] = QUANT_Q4_0,      [QUANT_Q2_K] = QUANT_Q4_0,      [QUANT_Q3_K] = QUANT_Q4_0,
+        [QUANT_TQ1_0] = QUANT_Q4_0,     [QUANT_TQ2_0] = QUANT_Q4_0,     [QUANT_Q4_K] = QUANT_Q5_0,
+        [QUANT_Q5_K] = QUANT_Q5_1,      [QUANT_Q6_K] = QUANT_Q8_0,      [QUANT_IQ1_S] = QUANT_IQ4_NL,
+        [QUANT_IQ1_M] = QUANT_IQ4_NL,   [QUANT_IQ2_XXS] = QUANT_IQ4_NL, [QUANT_IQ2_XS] = QUANT_IQ4_NL,
+        [QUANT_IQ2_S] = QUANT_IQ4_NL,   [QUANT_IQ3_XXS] = QUANT_IQ4_NL, [QUANT_IQ3_S] = QUANT_IQ4_NL,
+        [QUANT_IQ4_XS] = QUANT_IQ4_NL,
+    };
+    if (columns % quant_find(type)->block_len == 0) return type;
+    return other[type] && columns % 32 == 0 ? other[type] : (uint32_t)QUANT_F16;
+}
+
 static inline void tensor_add_matrix(tensor_list *list, const making *how, int layer,
                                      const char *name, uint64_t columns, uint64_t rows,
                                      double std) {
-    static const enum value_type types[] = {VALUE_Q8_0, VALUE_F16, VALUE_BF16, VALUE_F32};
+    static const uint32_t types[] = {VALUE_Q8_0, VALUE_F16, VALUE_BF16, VALUE_F32};
     tensor *t = tensor_add(list, layer, name);
     t->columns = columns;
     t->rows = rows;
     t->std = (float)std;
-    t->type = how->mixed ? types[list->matrices % 4] : how->type;
-    if (t->type == VALUE_Q8_0 && columns % Q8_0_LEN)
-        t->type = VALUE_F16; /* what quantizers fall back to */
+    t->type = tensor_fall_back(how->mixed ? types[list->matrices % 4] : how->type, columns);
     list->matrices++;
 }
 
@@ -136,7 +149,7 @@ static inline bool llama_list_tensors(tensor_list *list, const shape *s, const m
     for (uint32_t i = 0; i < list->count; i++) {
         tensor *t = &list->items[i];
         t->offset = *bytes;
-        *bytes += value_bytes(t->type, tensor_count_values(t));
+        *bytes += quant_row_bytes(t->type, tensor_count_values(t));
         *bytes = (*bytes + LLAMA_ALIGNMENT - 1) / LLAMA_ALIGNMENT * LLAMA_ALIGNMENT;
     }
     return true;
@@ -224,15 +237,18 @@ static inline void meta_add_vocab(meta *m, const vocab *v) {
     meta_add_bool(m, "tokenizer.ggml.add_space_prefix", true);
 }
 
-/* general.file_type: what most of the weights are. */
-static inline uint32_t llama_file_type(enum value_type type) {
-    switch (type) {
-    case VALUE_F32: return 0;
-    case VALUE_F16: return 1;
-    case VALUE_Q8_0: return 7;
-    case VALUE_BF16: return 32;
-    }
-    return 0;
+/* general.file_type: what most of the weights are, where llama.cpp has a number for it. */
+static inline uint32_t llama_file_type(uint32_t type) {
+    static const uint8_t numbers[QUANT_COUNT] = {
+        [QUANT_F16] = 1,      [QUANT_Q4_0] = 2,     [QUANT_Q4_1] = 3,   [QUANT_Q8_0] = 7,
+        [QUANT_Q5_0] = 8,     [QUANT_Q5_1] = 9,     [QUANT_Q2_K] = 10,  [QUANT_Q3_K] = 11,
+        [QUANT_Q4_K] = 14,    [QUANT_Q5_K] = 16,    [QUANT_Q6_K] = 18,  [QUANT_IQ2_XXS] = 19,
+        [QUANT_IQ2_XS] = 20,  [QUANT_IQ3_XXS] = 23, [QUANT_IQ1_S] = 24, [QUANT_IQ4_NL] = 25,
+        [QUANT_IQ3_S] = 26,   [QUANT_IQ2_S] = 28,   [QUANT_IQ4_XS] = 30, [QUANT_IQ1_M] = 31,
+        [QUANT_BF16] = 32,    [QUANT_TQ1_0] = 36,   [QUANT_TQ2_0] = 37, [QUANT_MXFP4] = 38,
+        [QUANT_NVFP4] = 39,   [QUANT_Q1_0] = 40,    [QUANT_Q2_0] = 41,
+    };
+    return numbers[type];
 }
 
 static inline void llama_add_metadata(meta *m, const shape *s, const making *how, const vocab *v) {

@@ -1,8 +1,8 @@
 /* make_model_values.h - the weights' numbers: where they come from and how they are stored.
  *
  * Value `i` of a tensor is a pure function of (seed, tensor name, i): splitmix64's finaliser over a
- * counter. So it does not matter in which order or in what pieces a tensor is written, and a Q8_0
- * and an F32 file of the same seed hold the same model.
+ * counter. So it does not matter in which order or in what pieces a tensor is written, and files of
+ * the same seed in F32, F16, BF16 and Q8_0 hold the same model.
  *
  *     key   = mix(seed + mix(fnv1a(name)))
  *     x     = mix(key + (i + 1) * 0x9e3779b97f4a7c15)          64 random bits
@@ -17,6 +17,7 @@
 #ifndef MAKE_MODEL_VALUES_H
 #define MAKE_MODEL_VALUES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -114,18 +115,13 @@ static inline void value_to_q8_0(uint8_t *out, const float *in) {
         out[2 + i] = (uint8_t)(int8_t)value_round(in[i] * inverse);
 }
 
-static inline uint64_t value_bytes(enum value_type type, uint64_t count) {
-    switch (type) {
-    case VALUE_F32: return count * 4;
-    case VALUE_F16:
-    case VALUE_BF16: return count * 2;
-    case VALUE_Q8_0: return count / Q8_0_LEN * Q8_0_BYTES;
-    }
-    return 0;
+/* Whether value_store knows the type; the others are random blocks, random_blocks.h. */
+static inline bool value_has(uint32_t type) {
+    return type == VALUE_F32 || type == VALUE_F16 || type == VALUE_BF16 || type == VALUE_Q8_0;
 }
 
-/* `count` values, whole blocks, to value_bytes(type, count) bytes at `out`. */
-static inline void value_store(uint8_t *out, enum value_type type, const float *in, size_t count) {
+/* `count` values, whole blocks, as a type of VALUE_…. */
+static inline void value_store(uint8_t *out, uint32_t type, const float *in, size_t count) {
     switch (type) {
     case VALUE_F32: memcpy(out, in, count * sizeof *in); break;
     case VALUE_F16:

@@ -1,0 +1,60 @@
+/* emit_block.h - blocks of weights taken apart, as vectors: what quant_read.c does number by number.
+ *
+ *     weight[i] = scale[i / sub] · quant[i] - minimum[i / sub]
+ *
+ * Quants are i8. Where and how they are packed is told by the table of types (quant.c) alone; what a
+ * type's scales are made of is a function of its row here. Everything that multiplies or reads
+ * quantized weights is built on these: rows (emit_dot_step.c), tiles (emit_tile_unpack.c), embeddings.
+ */
+#ifndef GGUFC_EMIT_BLOCK_H
+#define GGUFC_EMIT_BLOCK_H
+
+#include "emit.h"
+
+typedef struct emit_block emit_block;
+
+struct emit_block {
+    enum quant_type weight;
+    uint32_t sub;    /* values that share a scale; a power of two from 16 */
+    uint32_t bits;   /* of the quants as stored, which are unsigned below 8 */
+    uint32_t offset; /* by which these are too large; a power of two, or 0 */
+    const int8_t *table; /* of 16: the stored quants are positions in it; NULL: numbers */
+
+    /* Quants [first, first + n) of the blocks at `block`, + bias, as <n x i8>. */
+    val (*quants)(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n, uint32_t bias);
+
+    /* All scales of a block, as f32: a vector, or a scalar where there is one. */
+    val (*scales)(emit *e, const emit_block *b, val block);
+    val (*minima)(emit *e, const emit_block *b, val block); /* likewise; NULL: there are none */
+
+    /* Where sub-blocks have integers beside the block's f16 scale and minimum: these as i16, and with
+       them what they multiply. NULL: there are none, or they are better used as f32. */
+    val (*integers)(emit *e, const emit_block *b, val block, val *minima);
+    val (*factors)(emit *e, const emit_block *b, val block, val *minimum);
+};
+
+/* NULL for types of plain numbers. */
+const emit_block *emit_block_find(enum quant_type weight);
+
+/* As the functions above say. n <= 64 quants, which may be of several blocks in a row. */
+val emit_block_quants(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n, uint32_t bias);
+
+/* The scales of `n` blocks in a row (more than one only of types with one scale a block). */
+val emit_block_scales(emit *e, const emit_block *b, val block, uint32_t n);
+val emit_block_minima(emit *e, const emit_block *b, val block, uint32_t n);
+
+/* Where a block's only scale is an f16: how far from the block's start; likewise its minimum, -1 where
+   there is none. False for all other types. */
+bool emit_block_halves(const emit_block *b, uint32_t *scale, int32_t *minimum);
+
+/* Weights [first, first + n) of a block, n <= 64, as <n x f32>. */
+val emit_block_values(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n);
+
+/* ---- emit_bits.c */
+
+/* Elements [first, first + n) of a packed field, as <n x i8>, moved up by `to` bits. They may reach
+   into the blocks that follow, `block_bytes` apart. */
+val emit_field(emit *e, const quant_field *f, val block, uint32_t block_bytes, uint32_t first, uint32_t n,
+               uint32_t to);
+
+#endif

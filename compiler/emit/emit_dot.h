@@ -1,0 +1,32 @@
+/* emit_dot.h - how each type of weights is multiplied, a step at a time. Private to emit_dot*.c. */
+#ifndef GGUFC_EMIT_DOT_H
+#define GGUFC_EMIT_DOT_H
+
+#include "emit.h"
+
+#define DOT_MAX_SUMS 8 /* tokens or rows of one function */
+
+/* A dot being written: of `n_tokens` activations with one row, or of one with each of some rows. */
+typedef struct dot {
+    emit             *e;
+    enum quant_type   weight;
+    uint64_t          k;
+    uint32_t          n_tokens;
+    bool              streamed; /* the weights come from memory, not from a cache */
+    val               row, x[DOT_MAX_SUMS];
+    activation_layout layout;
+} dot;
+
+/* A way to multiply. `step` adds the products of `length` weights, from element `at` (i64) of the row on, to
+   one accumulator for each token, acc[0 … n_tokens - 1]. */
+typedef struct dot_kind {
+    uint32_t n_accumulators; /* enough to hide the latency of an addition */
+    uint32_t (*length)(const isa *target, enum quant_type weight);
+    uint32_t (*width)(const isa *target, uint32_t length); /* f32 values in the accumulator for such a step */
+    void (*step)(const dot *d, val at, uint32_t length, val *acc);
+} dot_kind;
+
+/* Rows of k weights of that type, on that ISA. */
+const dot_kind *emit_dot_kind(const isa *target, enum quant_type weight, uint64_t k);
+
+#endif

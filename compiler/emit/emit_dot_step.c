@@ -1,0 +1,230 @@
+/* The steps of emit_dot.h: each a few blocks of weights times the same columns of each token.
+ *
+ *     plain    F32, F16, BF16: widened and multiplied
+ *     pairs    BF16 where an instruction multiplies two and two
+ *     scaled   products are summed as integers, four neighbours a lane; a lane's sum is scaled by what
+ *              its sub-block and its activations are scaled by
+ *     words    sub-blocks with small integers for scales: sums of two neighbours are multiplied with
+ *              them and added up as integers, a whole block has one scale in f32
+ */
+#include "emit_block.h"
+#include "emit_dot.h"
+
+/* ---- plain numbers */
+
+/* `length` activations of token t as f32. Beside weights from memory, half the bytes are worth a
+   conversion: rows of 2048 F16 were read a fifth faster. */
+static val load_x(const dot *d, uint32_t t, val at, uint32_t length) {
+    emit *e = d->e;
+    if (d->weight == QUANT_F16 && d->n_tokens == 1 && e->isa->native_f16 && emit_weights_are_streamed(e))
+        return emit_load_f32(e, QUANT_F16, emit_at(e, emit_at_const(e, d->x[t], d->layout.halves),
+                                                   emit_mul_const(e, at, 2)), length);
+    return emit_load_f32(e, QUANT_F32, emit_at(e, d->x[t], emit_mul_const(e, at, 4)), length);
+}
+
+static void step_plain(const dot *d, val at, uint32_t length, val *acc) {
+    emit *e = d->e;
+    val   w = emit_load_f32(e, d->weight, emit_at(e, d->row, emit_row_bytes(e, d->weight, at)), length);
+    for (uint32_t t = 0; t < d->n_tokens; t++) acc[t] = emit_fma(e, w, load_x(d, t, at, length), acc[t]);
+}
+
+static void step_pairs(const dot *d, val at, uint32_t length, val *acc) {
+    emit *e = d->e;
+    val  bytes = emit_mul_const(e, at, 2);
+    type pairs = emit_vector(e->i32, length / 2);
+    val  w = emit_load(e, pairs, emit_at(e, d->row, bytes), 2);
+    for (uint32_t t = 0; t < d->n_tokens; t++) {
+        val x = emit_load(e, pairs, emit_at(e, emit_at_const(e, d->x[t], d->layout.halves), bytes), 2);
+        acc[t] = e->isa->dot_bf16(e, w, x, acc[t]);
+    }
+}
+
+/* ---- blocks */
+
+/* Blocks of weights being multiplied: `length` of them from element `at` on. */
+typedef struct blocks {
+    const dot        *d;
+    const emit_block *form;
+    val               at, block;
+    uint32_t          length, n; /* weights, blocks */
+    uint32_t          piece;     /* weights that the ISA takes at once */
+} blocks;
+
+static blocks blocks_at(const dot *d, val at, uint32_t length) {
+    const isa *target = d->e->isa;
+    blocks     b = {.d = d, .form = emit_block_find(d->weight), .at = at, .length = length};
+    b.block = emit_at(d->e, d->row, emit_row_bytes(d->e, d->weight, at));
+    b.n = length / quant_find(d->weight)->block_len;
+    b.piece = length < target->dot_length ? length : target->dot_length;
+    return b;
+}
+
+/* What token t has of `bytes` bytes for every `each` activations, `n` numbers from the blocks' first, or
+   `first` numbers later. */
+static val of_token(const blocks *b, uint32_t t, uint64_t part, uint32_t each, type number, uint32_t bytes,
+                    uint32_t first, uint32_t n) {
+    emit    *e = b->d->e;
+    uint64_t log = 0;
+    while (1u << log < each) log++;
+    val at = emit_mul_const(e, LLVMBuildLShr(e->builder, b->at, emit_i64(e, log), ""), bytes);
+    val from = emit_at(e, emit_at_const(e, b->d->x[t], part + (uint64_t)first * bytes), at);
+    return emit_load(e, emit_vector(number, n), from, n * bytes < 4 ? bytes : n * bytes < 32 ? 4 : 32);
+}
+
+static val quants_of_token(const blocks *b, uint32_t t, uint32_t first) {
+    return of_token(b, t, 0, 1, b->d->e->i8, 1, first, b->piece);
+}
+
+/* ---- scaled */
+
+/* What must be added to the quants of a block for the ISA's dot, and what the sum of its products with
+   token t begins with for that. */
+static uint32_t dot_bias(const blocks *b) {
+    if (!b->d->e->isa->unsigned_weights) return 0;
+    return b->form->bits < 8 ? b->form->offset : 128;
+}
+
+static val dot_begin(const blocks *b, uint32_t t, uint32_t first) {
+    emit    *e = b->d->e;
+    uint32_t bias = dot_bias(b), down = 0;
+    if (!bias) return LLVMConstNull(emit_vector(e->i32, b->piece / 4));
+    val v = of_token(b, t, b->d->layout.corrections, 4, e->i32, 4, first / 4, b->piece / 4);
+    while (bias << down < 128) down++;
+    return down ? LLVMBuildAShr(e->builder, v, emit_splat_int(e, e->i32, down, b->piece / 4), "") : v;
+}
+
+static val dot_products(const blocks *b, val quants, val x, val sum) {
+    emit *e = b->d->e;
+    if (!e->isa->unsigned_weights) return e->isa->dot(e, quants, x, sum);
+    type lanes = LLVMTypeOf(sum);
+    return e->isa->dot_rows(e, LLVMBuildBitCast(e->builder, quants, lanes, ""),
+                            LLVMBuildBitCast(e->builder, x, lanes, ""), sum);
+}
+
+/* Numbers of `all` sub-blocks of the blocks: those of the piece that begins at `first`. */
+static val of_piece(const blocks *b, val all, uint32_t first) {
+    uint32_t n = b->piece > b->form->sub ? b->piece / b->form->sub : 1;
+    return emit_length(all) == 1 ? all : emit_pick(b->d->e, all, NULL, first / b->form->sub, 1, n);
+}
+
+/* The scales of token t's activations, one for each sub-block. */
+static val scales_of_token(const blocks *b, uint32_t t, uint32_t subs) {
+    emit    *e = b->d->e;
+    uint32_t block = quant_find(quant_find(b->d->weight)->activation)->block_len;
+    uint32_t n = b->length > block ? b->length / block : 1;
+    val      scales = of_token(b, t, b->d->layout.scales, block, e->f32, 4, 0, n);
+    return emit_spread(e, scales, subs / n);
+}
+
+static void step_scaled(const dot *d, val at, uint32_t length, val *acc) {
+    emit    *e = d->e;
+    blocks   b = blocks_at(d, at, length);
+    val      scales = emit_block_scales(e, b.form, b.block, b.n), quants[256 / 16];
+    val      minima = b.form->minima ? emit_block_minima(e, b.form, b.block, b.n) : NULL;
+    uint32_t subs = emit_length(scales);
+    for (uint32_t i = 0; i < length; i += b.piece)
+        quants[i / b.piece] = emit_block_quants(e, b.form, b.block, i, b.piece, dot_bias(&b));
+    for (uint32_t t = 0; t < d->n_tokens; t++) {
+        val both = emit_fmul(e, scales, scales_of_token(&b, t, subs));
+        for (uint32_t i = 0; i < length; i += b.piece) {
+            val sum = dot_products(&b, quants[i / b.piece], quants_of_token(&b, t, i), dot_begin(&b, t, i));
+            val scale = of_piece(&b, both, i);
+            acc[t] = emit_fma(e, emit_cast(e, LLVMSIToFP, sum, e->f32),
+                              emit_spread(e, scale, b.piece / 4 / emit_length(scale)), acc[t]);
+        }
+        if (!minima) continue;
+        val sums = of_token(&b, t, d->layout.sums[isa_sum_of(b.form->sub)], b.form->sub, e->f32, 4, 0, subs);
+        val less = emit_fmul(e, minima, sums);
+        acc[t] = emit_fsub(e, acc[t], emit_widen(e, less, emit_length(acc[t])));
+    }
+}
+
+/* ---- words */
+
+/* Σ of integers of sub-blocks times how much the token's activations in them add up to, in lanes. */
+static val sums_of_subs(const blocks *b, uint32_t t, val integers) {
+    emit    *e = b->d->e;
+    uint32_t n = emit_length(integers);
+    val      counts = of_token(b, t, b->d->layout.counts[isa_sum_of(b->form->sub)], b->form->sub, e->i16, 2, 0, n);
+    return e->isa->dot_words(e, integers, counts, NULL);
+}
+
+/* Quants are multiplied as they are stored: what they are too large by is subtracted from the sum. */
+static val words_begin(const blocks *b, uint32_t t, val integers) {
+    emit    *e = b->d->e;
+    uint32_t lanes = b->piece / 4, log = 0;
+    if (!b->form->offset) return NULL;
+    while (1u << log < b->form->offset) log++;
+    val excess = sums_of_subs(b, t, integers);
+    excess = LLVMBuildShl(e->builder, excess, emit_splat_int(e, e->i32, log, emit_length(excess)), "");
+    return emit_widen(e, LLVMBuildNeg(e->builder, excess, ""), lanes);
+}
+
+static void step_words(const dot *d, val at, uint32_t length, val *acc) {
+    emit  *e = d->e;
+    blocks b = blocks_at(d, at, length);
+    val    quants[256 / 16], scales[256 / 16], minima, least;
+    val    integers = b.form->integers(e, b.form, b.block, &minima);
+    val    factor = b.form->factors(e, b.form, b.block, &least);
+    for (uint32_t i = 0; i < length; i += b.piece) {
+        quants[i / b.piece] = emit_block_quants(e, b.form, b.block, i, b.piece, b.form->offset);
+        val own = of_piece(&b, integers, i);
+        scales[i / b.piece] = emit_spread(e, own, b.piece / 2 / emit_length(own));
+    }
+    for (uint32_t t = 0; t < d->n_tokens; t++) {
+        val x_scale = of_token(&b, t, d->layout.scales, 256, e->f32, 4, 0, 1);
+        val sum = words_begin(&b, t, integers);
+        for (uint32_t i = 0; i < length; i += b.piece) {
+            val pairs = e->isa->dot_pairs(e, quants[i / b.piece], quants_of_token(&b, t, i));
+            sum = e->isa->dot_words(e, pairs, scales[i / b.piece], sum);
+        }
+        val scale = emit_splat(e, emit_fmul(e, factor, x_scale), emit_length(sum));
+        acc[t] = emit_fma(e, emit_cast(e, LLVMSIToFP, sum, e->f32), scale, acc[t]);
+        if (!minima) continue;
+        val mins = emit_cast(e, LLVMSIToFP, sums_of_subs(&b, t, minima), e->f32);
+        val less = emit_fmul(e, mins, emit_splat(e, emit_fmul(e, least, x_scale), emit_length(mins)));
+        acc[t] = emit_fsub(e, acc[t], emit_widen(e, less, emit_length(acc[t])));
+    }
+}
+
+/* ---- kinds */
+
+static uint32_t length_plain(const isa *target, enum quant_type weight) {
+    (void)weight;
+    return target->lanes;
+}
+
+static uint32_t length_pairs(const isa *target, enum quant_type weight) {
+    (void)weight;
+    return 2 * target->lanes;
+}
+
+static uint32_t length_blocks(const isa *target, enum quant_type weight) {
+    uint32_t block = quant_find(weight)->block_len;
+    return block > target->dot_length ? block : target->dot_length;
+}
+
+static uint32_t width_plain(const isa *target, uint32_t length) {
+    (void)target;
+    return length;
+}
+
+static uint32_t width_pairs(const isa *target, uint32_t length) {
+    (void)target;
+    return length / 2;
+}
+
+static uint32_t width_blocks(const isa *target, uint32_t length) {
+    return (length < target->dot_length ? length : target->dot_length) / 4;
+}
+
+static const dot_kind plain = {4, length_plain, width_plain, step_plain};
+static const dot_kind pairs = {4, length_pairs, width_pairs, step_pairs};
+static const dot_kind scaled = {2, length_blocks, width_blocks, step_scaled};
+static const dot_kind words = {2, length_blocks, width_blocks, step_words};
+
+const dot_kind *emit_dot_kind(const isa *target, enum quant_type weight, uint64_t k) {
+    const emit_block *form = emit_block_find(weight);
+    if (!form) return weight == QUANT_BF16 && target->dot_bf16 && k % (2 * target->lanes) == 0 ? &pairs : &plain;
+    return form->integers && form->bits < 8 ? &words : &scaled;
+}

@@ -1,0 +1,77 @@
+/* Every type of weights, from its blocks to logits: make_model makes a model of random blocks, which
+ * interpreted in both ways is the same op by op, and compiled where its type compiles. */
+#include "child.h"
+#include "compare_fixture.h"
+
+#include "quant.h"
+
+/* Rows of 256 columns, and some of 320, where types with longer blocks fall back to others. */
+#define SHAPE "--layers", "2", "--embd", "256", "--heads", "4", "--kv-heads", "1", "--ff", "320", \
+              "--vocab", "300", "--ctx", "64"
+
+static const int32_t ids[] = { 1, 17, 260, 99, 280, 4, 17 };
+
+static const char *make(const char *type) {
+    const char *tools = getenv("GGUFC_TOOLS");
+    const char *path = in_folder(arena_printf(folder_paths, "%s.gguf", type));
+    const char *tool = arena_printf(folder_paths, "%s/make_model", tools && *tools ? tools : "out/tools");
+    const char *argv[] = { tool, SHAPE, "--type", type, "-o", path, NULL };
+    child c = child_run((child_setup){ .argv = (char *const *)(uintptr_t)argv });
+    if (c.exit_code) fail_msg("%s: %s", type, c.err);
+    child_free(&c);
+    return path;
+}
+
+static void assert_same(const char *a, const char *b) {
+    compare_options o = compared_options(a, b);
+    o.tokens = ids;
+    o.n_tokens = ARRAY_LEN(ids);
+    compared c = compared_run(&o);
+    assert_same_engines(&c);
+    assert_int_equal(c.r.logits.n_tokens, ARRAY_LEN(ids));
+    compared_free(&c);
+}
+
+/* What activations become says which types are of weights. */
+static bool is_of_weights(uint32_t type) {
+    return quant_find(type) && (type == QUANT_F32 || quant_find(type)->activation != QUANT_F32) &&
+           type != QUANT_Q8_1;
+}
+
+static bool is_compiled(const char *path) {
+    arena     *a = arena_new();
+    diag       d = { 0 };
+    gguf_file *f = gguf_open(a, &d, path);
+    bool       all = true;
+    assert_non_null(f);
+    for (uint64_t i = 0; i < f->n_tensors; i++) all &= quant_find(f->tensors[i].type)->compiled;
+    gguf_close(f);
+    arena_free(a);
+    return all;
+}
+
+static void every_type_is_the_same_in_any_way(void **state) {
+    (void)state;
+    uint32_t n = 0, n_compiled = 0;
+    in_folder("");
+    for (uint32_t t = 0; t < QUANT_COUNT; t++) {
+        if (!is_of_weights(t)) continue;
+        const char *model = make(quant_find(t)->name);
+        const char *interpreted = arena_printf(folder_paths, "interpreted:%s", model);
+        assert_same(interpreted, arena_printf(folder_paths, "reference:%s", model));
+        n++;
+        if (!is_compiled(model)) continue;
+        assert_same(model, interpreted);
+        n_compiled++;
+    }
+    print_message("%u types, %u of them compiled\n", n, n_compiled);
+    assert_int_equal(n, 28);
+    assert_true(n_compiled >= 4);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_type_is_the_same_in_any_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
