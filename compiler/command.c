@@ -11,6 +11,7 @@ static const struct {
     { "run", command_run },
     { "trace", command_trace },
     { "dump", command_dump },
+    { "inspect", command_inspect },
     { "compare", command_compare },
     { "bench", command_bench },
     { "quantize", command_quantize },

@@ -11,6 +11,7 @@ command_main command_compare;            /* command_compare.c */
 command_main command_dump;               /* command_dump.c */
 command_main command_bench;              /* command_bench.c */
 command_main command_quantize;           /* command_quantize.c */
+command_main command_inspect;            /* command_inspect.c */
 
 /* NULL where no command is called so. */
 command_main *command_find(const char *name);

@@ -5,6 +5,7 @@
 
 #include "diag.h"
 #include "ggufc/compiler.h"
+#include "ggufc/model.h"
 #include "gguf.h"
 #include "graph.h"
 #include "plan.h"
@@ -43,6 +44,9 @@ bool        compilation_read_vocab(compilation *c);  /* sets has_vocab; warns wh
 bool        compilation_check_heads(compilation *c); /* false, reported: heads larger than kernels take */
 uint32_t    compilation_choose_ctx(compilation *c);  /* positions in the cache; warns where they are many */
 const char *compilation_model_name(compilation *c);  /* general.name, or the file's */
+
+/* What of the GGUF file an executable is to know: path, fingerprint, parts. In m, all else is left alone. */
+void compilation_describe_file(compilation *c, ggufc_model *m);
 
 /* driver_output.c: whether the options' output can be one, and writing it, the last stage. */
 const char *compilation_packed_path(compilation *c); /* absolute: OUTPUT.weights; NULL: reported */

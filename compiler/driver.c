@@ -216,6 +216,43 @@ const char *compilation_model_name(compilation *c) {
     return base_name(c->file->path);
 }
 
+/* Where the file is, links resolved: but for the last in the path of a part, whose name is how the
+   others are found. */
+static const char *find_path(compilation *c) {
+    const char *path = c->file->path, *base = base_name(path), *at = path, *rest = "";
+    if (c->file->n_parts > 1) {
+        at = base == path ? "." : arena_printf(c->memory, "%.*s", (int)(base - path), path);
+        rest = arena_printf(c->memory, "/%s", base);
+    }
+    char *absolute = realpath(at, NULL);
+    if (absolute) path = arena_printf(c->memory, "%s%s", strcmp(absolute, "/") ? absolute : "", rest);
+    free(absolute);
+    return path;
+}
+
+void compilation_describe_file(compilation *c, ggufc_model *m) {
+    const gguf_file *f = c->file;
+    ggufc_part      *parts = ARENA_ARRAY(c->memory, ggufc_part, f->n_parts);
+    m->path = find_path(c);
+    m->file_bytes = 0;
+    for (uint32_t i = 0; i < f->n_parts; i++) {
+        const gguf_part *p = &f->parts[i];
+        parts[i] = (ggufc_part){
+            .offset = p->offset,
+            .bytes = p->bytes,
+            .index_offset = p->index_offset - p->offset,
+            .index_bytes = p->index_bytes,
+            .index_hash = ggufc_index_hash(f->data + p->index_offset, p->index_bytes),
+        };
+        m->file_bytes += p->bytes;
+    }
+    m->index_offset = parts[0].index_offset;
+    m->index_bytes = parts[0].index_bytes;
+    m->index_hash = parts[0].index_hash;
+    m->n_parts = f->n_parts > 1 ? f->n_parts : 0;
+    m->parts = m->n_parts ? parts : NULL;
+}
+
 /* The executable reads the packed file in place of the GGUF file, whose fingerprint is in its header. */
 static bool describe_packed(compilation *c, emit_facts *facts) {
     packed_header header = packed_describe(c->file, c->plan, c->target.isa);
@@ -226,6 +263,8 @@ static bool describe_packed(compilation *c, emit_facts *facts) {
     facts->index_offset = 0;
     facts->index_bytes = sizeof header;
     facts->index_hash = ggufc_index_hash((const uint8_t *)&header, sizeof header);
+    facts->parts = NULL;
+    facts->n_parts = 0;
     return true;
 }
 
@@ -234,23 +273,25 @@ static bool stage_emit(compilation *c) {
     c->context = LLVMContextCreate();
     c->module = LLVMModuleCreateWithNameInContext(base_name(c->file->path), c->context);
     target_prepare(&c->target, c->module);
-    char *absolute = realpath(c->file->path, NULL);
+    ggufc_model file;
+    compilation_describe_file(c, &file);
     emit_facts facts = {
         .symbol = c->options->emit == GGUFC_EMIT_EXE ? DEFAULT_SYMBOL : c->options->symbol,
         .name = compilation_model_name(c),
         .target = c->target.name,
         .version = COMPILATION_VERSION,
-        .path = absolute ? absolute : c->file->path,
+        .path = file.path,
         .vocab = c->has_vocab ? &c->vocab : NULL,
-        .file_bytes = c->file->size,
-        .index_offset = c->file->index_offset,
-        .index_bytes = c->file->index_bytes,
-        .index_hash = ggufc_index_hash(c->file->data + c->file->index_offset, c->file->index_bytes),
+        .file_bytes = file.file_bytes,
+        .index_offset = file.index_offset,
+        .index_bytes = file.index_bytes,
+        .index_hash = file.index_hash,
+        .parts = file.parts,
+        .n_parts = file.n_parts,
     };
     if (c->plan->packed_bytes && !describe_packed(c, &facts)) return false;
     emit_options options = {.unroll = c->options->unroll, .prefetch = isa_cpu_prefetch(c->target.cpu)};
     emit_model(c->memory, c->module, c->graph, c->plan, c->target.isa, &options, &facts);
-    free(absolute);
     return target_optimize(&c->target, &c->messages, c->module);
 }
 

@@ -1,6 +1,5 @@
 #include "engine.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,11 +33,8 @@ static bool open_compiled(engine *e) {
 /* ---- interpreted */
 
 ggufc_model engine_describe(engine *e, enum interp_arithmetic arithmetic) {
-    compilation     *c = &e->compilation;
-    const gguf_file *f = c->file;
-    uint64_t         params = 0;
-    char            *absolute = realpath(f->path, NULL);
-    const char      *path = absolute ? absolute : f->path;
+    compilation *c = &e->compilation;
+    uint64_t     params = 0;
     ggufc_model m = {
         .abi = GGUFC_ABI,
         .n_vocab = (uint32_t)c->graph->n_vocab,
@@ -50,16 +46,11 @@ ggufc_model engine_describe(engine *e, enum interp_arithmetic arithmetic) {
         .target = arithmetic == INTERP_REFERENCE ? "reference" : "interpreted",
         .types = graph_weight_types(c->memory, c->graph, &params),
         .compiler = COMPILATION_VERSION,
-        .path = arena_copy_text(c->memory, path, strlen(path)),
-        .file_bytes = f->size,
-        .index_offset = f->index_offset,
-        .index_bytes = f->index_bytes,
-        .index_hash = ggufc_index_hash(f->data + f->index_offset, f->index_bytes),
         .vocab = c->has_vocab ? &c->vocab.vocab : NULL,
-        .embedded = f->data,
+        .embedded = c->file->data,
     };
+    compilation_describe_file(c, &m);
     m.n_params_m = (uint32_t)((params + 500000) / 1000000);
-    free(absolute);
     return m;
 }
 

@@ -1,5 +1,7 @@
 #include "output.h"
 
+#include "split.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -37,13 +39,13 @@ static void watch_signals(void) {
 }
 
 bool output_check(diag *d, const char *path, const char *const *inputs) {
-    struct stat out, in;
+    struct stat out;
     if (lstat(path, &out)) return true; /* what else is wrong shows when it is written */
     if (S_ISLNK(out.st_mode))
         return diag_error(d, "%s: is a symbolic link; name the file that it stands for", path);
     if (!S_ISREG(out.st_mode)) return diag_error(d, "%s: is no regular file to be replaced", path);
     for (; *inputs; inputs++)
-        if (!stat(*inputs, &in) && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        if (split_has_file(*inputs, &out))
             return diag_error(d, "%s: is read to make it: name another file", path);
     return true;
 }

@@ -5,7 +5,7 @@
 #include "diag.h"
 
 /* Refuses an output that a rename would put in the place of something else: a folder, a device, a
-   pipe, a link, or one of the `inputs`, which end with NULL. */
+   pipe, a link, or one of the `inputs`, which end with NULL, or of the parts of one. */
 bool output_check(diag *d, const char *path, const char *const *inputs);
 
 /* A name beside `path` to write to; output_commit renames it there. Until then it is removed when

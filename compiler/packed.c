@@ -80,7 +80,7 @@ packed_header packed_describe(const gguf_file *f, const plan *p, const isa *targ
         .lanes = target->lanes,
         .bytes = p->packed_bytes,
         .gguf_bytes = f->size,
-        .gguf_index_hash = ggufc_index_hash(f->data + f->index_offset, f->index_bytes),
+        .gguf_index_hash = gguf_hash_index(f),
     };
     snprintf(h.isa, sizeof h.isa, "%s", target->name);
     return h;

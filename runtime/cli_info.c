@@ -81,6 +81,7 @@ void cli_info_print(stream *out, const ggufc_model *model, const char *weights_p
     print_bytes(out, "kv cache:", model->kv_bytes);
     print_bytes(out, "weights:", model->weight_bytes);
     print_bytes(out, "file:", model->file_bytes);
+    if (model->n_parts) print_count(out, "parts:", model->n_parts);
     print_weights_file(out, model, weights_path);
 }
 

@@ -17,6 +17,7 @@
 #include "gguf_header.h"
 #include "path.h"
 #include "session.h"
+#include "split.h"
 
 enum { TENSOR_F32 = 0, ALIGNMENT = 32, MAX_PATH = 4096 };
 
@@ -106,12 +107,11 @@ static int keep_rows(void *context, uint32_t activation, uint32_t position, uint
 /* ---- the file */
 
 static ggufc_status check_path(const ggufc_session *session, const char *path, ggufc_error *error) {
-    struct stat out, weights;
+    struct stat out;
     if (lstat(path, &out) != 0) return GGUFC_OK; /* what else is wrong shows when it is written */
     if (!S_ISREG(out.st_mode))
         return error_set(error, GGUFC_ERROR_OPTIONS, "%s: is no regular file to be replaced", path);
-    if (stat(ggufc_session_weights_path(session), &weights) == 0 && out.st_dev == weights.st_dev &&
-        out.st_ino == weights.st_ino)
+    if (split_has_file(ggufc_session_weights_path(session), &out))
         return error_set(error, GGUFC_ERROR_OPTIONS, "%s: is the weights file", path);
     return GGUFC_OK;
 }

@@ -1,7 +1,7 @@
-/* weights.h - finds the GGUF file that a model was compiled from, maps or reads it, and
- * refuses any other.
+/* weights.h - finds the GGUF file that a model was compiled from, or all parts of a split one, maps
+ * or reads it, and refuses any other.
  *
- * The fingerprint is the file's size and a hash of its tensor index: code compiled for one file
+ * The fingerprint of each file is its size and a hash of its tensor index: code compiled for one file
  * reads another's weights at wrong offsets without any other sign of it.
  */
 #ifndef GGUFC_WEIGHTS_H
@@ -16,12 +16,14 @@
 typedef struct weights {
     const uint8_t *data;
     uint64_t       mapped_bytes;   /* of file or of memory; 0: embedded, nothing to unmap */
-    char           path[PATH_MAX]; /* "(embedded)" */
+    char           path[PATH_MAX]; /* of the first part; "(embedded)" */
 } weights;
 
 /* Opens `path`, or, when that is NULL, the first there is of: embedded weights, a file named as the
    recorded one beside the executable, the recorded path. The file is mapped; or, if `copy`, read into
-   memory of our own, in huge pages where the system has them. */
+   memory of our own, in huge pages where the system has them. Of a split model `path` is any part, the
+   others are beside it, named alike; found without `path`, all are where the first part is. An error
+   names the file that it is about. */
 ggufc_status weights_open(weights *w, const ggufc_model *model, const char *path, bool copy,
                           ggufc_error *error);
 

@@ -522,6 +522,35 @@ static void test_vocabulary_of_any_size(void **state) {
     }
 }
 
+/* The parts have the tensors of the whole, in order, each in its place. */
+static void test_split_has_all_in_parts(void **state) {
+    static const uint64_t counts[] = {11, 11, 8};
+    (void)state;
+    make("tiny --mixed -o whole.gguf");
+    make("tiny --mixed --split 11 -o parts.gguf");
+    gguf_file *whole = open_made("whole.gguf"), *parts = open_made("parts-00001-of-00003.gguf");
+    assert_int_equal(count_files("parts"), 3);
+    assert_int_equal(parts->n_parts, 3);
+    assert_int_equal(parts->n_tensors, whole->n_tensors);
+    for (uint64_t i = 0; i < whole->n_tensors; i++) {
+        const gguf_tensor *a = &whole->tensors[i], *b = &parts->tensors[i];
+        assert_memory_equal(a->name.data, b->name.data, a->name.size);
+        assert_true(a->name.size == b->name.size && a->type == b->type && a->bytes == b->bytes);
+        assert_memory_equal(whole->data + a->offset, parts->data + b->offset, a->bytes);
+        const gguf_part *in = gguf_find_part(parts, b->offset);
+        assert_true(in == &parts->parts[i / 11]);
+    }
+    for (uint32_t i = 0, at = 0; i < 3; at += (uint32_t)counts[i++])
+        assert_ptr_equal(gguf_find_part(parts, parts->tensors[at].offset), &parts->parts[i]);
+    assert_int_equal(get_u64(parts, "split.count"), 3);
+    assert_int_equal(get_u64(parts, "split.tensors.count"), whole->n_tensors);
+    gguf_close(whole);
+    gguf_close(parts);
+    assert_int_equal(run_tool_limited("tiny --split 1 --vocab 260 --ff 3200 -o half.gguf", 100000), 1);
+    assert_one_line(told[1]);
+    assert_int_equal(count_files("half"), 0); /* the first was written */
+}
+
 /* ---- conversions */
 
 /* Between each f16 and the next: the midpoint goes to the even one, all else to the nearer. */
@@ -603,6 +632,8 @@ static void test_wrong_usage_is_one_line(void **state) {
         {"tiny --embd 97 -o u.gguf", "--head-dim"},
         {"tiny --head-dim 15 -o u.gguf", "even"},
         {"tiny --seed x -o u.gguf", "--seed"},
+        {"tiny --split 0 -o u.gguf", "--split"},
+        {"tiny --split -o u.gguf", "--split"},
         {"tiny --rope-base 0 -o u.gguf", "--rope-base"},
         {"tiny --rope-base nan -o u.gguf", "--rope-base"},
         {"--layers 2 --embd 64 -o u.gguf", "--heads is missing"},
@@ -700,6 +731,7 @@ int main(void) {
         cmocka_unit_test(test_options_change_the_shape),
         cmocka_unit_test(test_dimensions_without_a_shape),
         cmocka_unit_test(test_vocabulary_of_any_size),
+        cmocka_unit_test(test_split_has_all_in_parts),
         cmocka_unit_test(test_f16_rounds_to_nearest_even),
         cmocka_unit_test(test_bf16_rounds_to_nearest_even),
         cmocka_unit_test(test_q8_0_is_the_reference),

@@ -18,6 +18,8 @@
  * below 2^-14 is a subnormal number, a value like any other: how many there are is told, and that
  * they must not be flushed to zero.
  *
+ * Of a split model, a tensor's part is named (in JSON as tensor.part) and offsets count from its start.
+ *
  * Nothing is told of the scales of IQ1_M, which spreads its own over other fields, and of plain numbers.
  *
  * Time is that of reading the tensor once, and the scales of those of its type; memory does not

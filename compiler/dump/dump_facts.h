@@ -72,6 +72,15 @@ static inline bool dump_is_plain(const dump_facts *facts) {
     return facts->type->block_len == 1;
 }
 
+/* The file that has the tensor, and where in it an address of the tensor's data is. */
+static inline const gguf_part *dump_part(const dump_facts *facts) {
+    return gguf_find_part(facts->file, facts->tensor->offset);
+}
+
+static inline uint64_t dump_offset(const dump_facts *facts, const uint8_t *at) {
+    return (uint64_t)(at - facts->file->data) - dump_part(facts)->offset;
+}
+
 /* The address of a block of the shown row. */
 static inline const uint8_t *dump_block(const dump_facts *facts, uint64_t block) {
     return facts->file->data + facts->tensor->offset + facts->row * facts->row_bytes +

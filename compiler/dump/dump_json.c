@@ -40,12 +40,14 @@ static void put_shape(json *j, const gguf_tensor *t) {
     json_close(j, ']');
 }
 
-static void put_description(json *j, const gguf_tensor *t) {
+static void put_description(json *j, const gguf_file *f, const gguf_tensor *t) {
+    const gguf_part *part = gguf_find_part(f, t->offset);
     json_bytes(j, "name", t->name.data, t->name.size);
     json_text(j, "type", quant_find(t->type)->name);
     put_shape(j, t);
     json_count(j, "bytes", t->bytes);
-    json_count(j, "offset", t->offset);
+    json_count(j, "offset", t->offset - part->offset);
+    if (f->n_parts > 1) json_text(j, "part", part->path);
 }
 
 /* ---- blocks */
@@ -96,7 +98,7 @@ static void put_block(json *j, const dump_facts *facts, uint64_t b) {
     const uint8_t *block = dump_block(facts, b);
     json_open(j, NULL, '{');
     json_count(j, "block", b);
-    json_count(j, "offset", (uint64_t)(block - facts->file->data));
+    json_count(j, "offset", dump_offset(facts, block));
     put_fields(j, facts->type, block);
     put_values(j, facts, block);
     json_close(j, '}');
@@ -108,7 +110,7 @@ static void put_plain_value(json *j, const dump_facts *facts, uint64_t i) {
     const uint64_t     bits = quant_field_bits(f, at, 0);
     json_open(j, NULL, '{');
     json_count(j, "value", i);
-    json_count(j, "offset", (uint64_t)(at - facts->file->data));
+    json_count(j, "offset", dump_offset(facts, at));
     put_bits(j, "bits", bits, quant_field_bytes(f));
     put_stored(j, "number", f->kind, bits);
     json_close(j, '}');
@@ -216,7 +218,7 @@ static void put_usual(json *j, const dump_facts *facts) {
 
 static void put_tensor(json *j, const dump_facts *facts) {
     json_open(j, "tensor", '{');
-    put_description(j, facts->tensor);
+    put_description(j, facts->file, facts->tensor);
     json_count(j, "rows", facts->n_rows);
     json_count(j, "row_bytes", facts->row_bytes);
     json_count(j, "blocks", facts->n_rows * facts->row_blocks);
@@ -261,7 +263,7 @@ void dump_write_list_json(const gguf_file *f, FILE *out) {
     json_open(&j, "tensors", '[');
     for (uint64_t i = 0; i < f->n_tensors; i++) {
         json_open(&j, NULL, '{');
-        put_description(&j, &f->tensors[i]);
+        put_description(&j, f, &f->tensors[i]);
         json_close(&j, '}');
     }
     json_close(&j, ']');

@@ -101,7 +101,7 @@ static void put_blocks(FILE *out, const dump_facts *facts) {
     for (uint64_t b = facts->block; b < facts->block + facts->count; b++) {
         const uint8_t *block = dump_block(facts, b);
         fprintf(out, "\nrow %" PRIu64 ", block %" PRIu64 ", at offset %" PRIu64 "\n", facts->row, b,
-                (uint64_t)(block - facts->file->data));
+                dump_offset(facts, block));
         for (uint32_t i = 0; i < facts->type->n_fields; i++)
             put_field(out, &facts->type->fields[i], block);
         put_values(out, facts, block);
@@ -111,7 +111,7 @@ static void put_blocks(FILE *out, const dump_facts *facts) {
 static void put_plain_values(FILE *out, const dump_facts *facts) {
     const quant_field *f = &facts->type->fields[0];
     fprintf(out, "\nrow %" PRIu64 ", from value %" PRIu64 ", at offset %" PRIu64 "\n", facts->row,
-            facts->block, (uint64_t)(dump_block(facts, facts->block) - facts->file->data));
+            facts->block, dump_offset(facts, dump_block(facts, facts->block)));
     for (uint64_t i = 0; i < facts->count; i++) {
         const uint8_t *at = dump_block(facts, facts->block + i);
         fprintf(out, "  %10" PRIu64 "  ", facts->block + i);
@@ -238,7 +238,9 @@ static void put_header(FILE *out, const dump_facts *facts) {
     put_name(out, t->name);
     fprintf(out, ": %s [", facts->type->name);
     for (uint32_t i = 0; i < t->n_dims; i++) fprintf(out, "%s%" PRIu64, i ? ", " : "", t->dims[i]);
-    fprintf(out, "], %" PRIu64 " bytes at offset %" PRIu64 "\n", t->bytes, t->offset);
+    fprintf(out, "], %" PRIu64 " bytes at offset %" PRIu64, t->bytes, t->offset - dump_part(facts)->offset);
+    if (facts->file->n_parts > 1) fprintf(out, " of %s", base_name(dump_part(facts)->path));
+    fputc('\n', out);
     fprintf(out, "%" PRIu64 " row%s of %" PRIu64 " bytes", facts->n_rows,
             facts->n_rows == 1 ? "" : "s", facts->row_bytes);
     if (!dump_is_plain(facts))

@@ -265,11 +265,14 @@ val emit_elementwise(emit *e, const plan_call *c);
 /* ---- emit_model.c */
 
 struct vocab_tables;
+struct ggufc_part;
 
 typedef struct emit_facts {
     const char *symbol, *name, *target, *version, *path;
     const struct vocab_tables *vocab; /* NULL: none */
     uint64_t file_bytes, index_offset, index_bytes, index_hash; /* of the file of weights, at `path` */
+    const struct ggufc_part *parts; /* n_parts of them; NULL, 0: the weights are one file */
+    uint64_t n_parts;
 } emit_facts;
 
 /* Fills an empty module, whose triple and data layout are set, from a planned graph. */

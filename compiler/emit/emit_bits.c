@@ -10,15 +10,14 @@ typedef struct places {
     uint32_t n, byte[MAX_ELEMENTS], place[MAX_ELEMENTS];
 } places;
 
-static places locate(const quant_field *f, uint32_t block_bytes, uint32_t first, uint32_t n) {
-    places   p = {.n = n};
-    uint32_t per_byte = f->count / quant_field_bytes(f), span = f->group * per_byte;
-    if (n > MAX_ELEMENTS) bug("%u elements", n);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t within = (first + i) % f->count;
-        p.byte[i] = (first + i) / f->count * block_bytes + f->offset + within / span * f->group +
-                    within % f->group;
-        p.place[i] = within % span / f->group;
+static places locate(const quant_field *f, uint32_t block_bytes, const emit_span *s) {
+    places   p = {.n = s->n};
+    uint32_t per_byte = f->count / quant_field_bytes(f), group = f->group * per_byte;
+    if (s->n > MAX_ELEMENTS) bug("%u elements", s->n);
+    for (uint32_t i = 0; i < s->n; i++) {
+        uint32_t at = emit_span_at(s, i), within = at % f->count;
+        p.byte[i] = at / f->count * block_bytes + f->offset + within / group * f->group + within % f->group;
+        p.place[i] = within % group / f->group;
     }
     return p;
 }
@@ -118,31 +117,29 @@ static val trits(emit *e, const places *p, val block) {
 }
 
 /* Bits in ascending order are a mask as they stand. */
-static val mask_bits(emit *e, const quant_field *f, val block, uint32_t block_bytes, uint32_t first,
-                     uint32_t n, uint32_t to) {
-    val      mask = NULL;
-    uint32_t piece = f->count - first % f->count < n ? f->count - first % f->count : n;
-    for (uint32_t i = 0; i < n; i += piece) {
-        uint32_t at = (first + i) / f->count * block_bytes + f->offset + (first + i) % f->count / 8;
+static val mask_bits(emit *e, const quant_field *f, val block, uint32_t block_bytes, const emit_span *s,
+                     uint32_t to) {
+    val      pieces[MAX_ELEMENTS / 8];
+    uint32_t piece = s->run < f->count ? s->run : f->count;
+    for (uint32_t i = 0; i < s->n; i += piece) {
+        uint32_t first = emit_span_at(s, i);
+        uint32_t at = first / f->count * block_bytes + f->offset + first % f->count / 8;
         val word = emit_load(e, LLVMIntTypeInContext(e->context, piece), emit_at_const(e, block, at), 1);
-        val bits = LLVMBuildBitCast(e->builder, word, emit_vector(e->i1, piece), "");
-        mask = mask ? emit_concat(e, mask, bits) : bits;
+        pieces[i / piece] = LLVMBuildBitCast(e->builder, word, emit_vector(e->i1, piece), "");
     }
-    return LLVMBuildSelect(e->builder, mask, emit_splat_int(e, e->i8, 1u << to, n),
-                           LLVMConstNull(emit_vector(e->i8, n)), "");
+    for (uint32_t n = s->n / piece; n > 1; n /= 2)
+        for (uint32_t i = 0; i < n / 2; i++) pieces[i] = emit_concat(e, pieces[2 * i], pieces[2 * i + 1]);
+    return LLVMBuildSelect(e->builder, pieces[0], emit_splat_int(e, e->i8, 1u << to, s->n),
+                           LLVMConstNull(emit_vector(e->i8, s->n)), "");
 }
 
-val emit_field(emit *e, const quant_field *f, val block, uint32_t block_bytes, uint32_t first, uint32_t n,
-               uint32_t to) {
-    if (f->kind == QUANT_FIELD_BIT && f->group == 1) return mask_bits(e, f, block, block_bytes, first, n, to);
-    if (f->kind == QUANT_FIELD_I8) {
-        quant_field bytes = *f;
-        bytes.group = f->count;
-        places p = locate(&bytes, block_bytes, first, n);
-        return load_bytes(e, &p, block);
-    }
-    places p = locate(f, block_bytes, first, n);
+val emit_field(emit *e, const quant_field *f, val block, uint32_t block_bytes, const emit_span *s, uint32_t to) {
+    if (f->kind == QUANT_FIELD_BIT && f->group == 1) return mask_bits(e, f, block, block_bytes, s, to);
+    quant_field bytes = *f; /* an element that is a byte is a group of its own */
+    if (!bytes.group) bytes.group = f->count;
+    places p = locate(&bytes, block_bytes, s);
     switch (f->kind) {
+    case QUANT_FIELD_I8: return load_bytes(e, &p, block);
     case QUANT_FIELD_TRIT: return trits(e, &p, block);
     case QUANT_FIELD_BIT: return packed_bits(e, &p, block, 1, to);
     case QUANT_FIELD_2BITS: return packed_bits(e, &p, block, 2, to);

@@ -24,6 +24,12 @@ static val either(emit *e, val a, val b) {
     return LLVMBuildOr(e->builder, a, b, "");
 }
 
+static val words_of(emit *e, const uint32_t numbers[4]) {
+    val all[4];
+    for (int i = 0; i < 4; i++) all[i] = emit_i32(e, numbers[i]);
+    return LLVMConstVector(all, 4);
+}
+
 /* The 4 · n bytes of n words (2 or 4), as i16. */
 static val bytes_of(emit *e, const val *words, uint32_t n, LLVMOpcode extend) {
     val v = LLVMGetPoison(emit_vector(e->i32, n));
@@ -99,13 +105,22 @@ static val integers_q3_k(emit *e, const emit_block *b, val block, val *minima) {
     return emit_sub(e, bytes_of(e, words, 4, LLVMZExt), emit_splat_int(e, e->i16, 32, 16));
 }
 
+/* As vectors of four words: the first holds four scales and the high bits of four more, the second the
+   same of minima, the third the low bits of both. */
 static val integers_q4_k(emit *e, const emit_block *b, val block, val *minima) {
-    uint32_t at = find_field(b, QUANT_ROLE_SUB)->offset;
-    val first[2] = {bits_u32(e, block, at), bits_u32(e, block, at + 4)}, last = bits_u32(e, block, at + 8);
-    val scales[] = {four(e, first[0], 0, 63), either(e, four(e, last, 0, 15), four(e, first[0], 2, 0x30))};
-    val mins[] = {four(e, first[1], 0, 63), either(e, four(e, last, 4, 15), four(e, first[1], 2, 0x30))};
-    *minima = bytes_of(e, mins, 2, LLVMZExt);
-    return bytes_of(e, scales, 2, LLVMZExt);
+    static const uint32_t own[] = {0, 0, 1, 1}, common[] = {2, 2, 2, 2};
+    static const uint32_t own_down[] = {0, 2, 0, 2}, common_down[] = {0, 0, 0, 4};
+    static const uint32_t own_mask[] = {0x3f3f3f3f, 0x30303030, 0x3f3f3f3f, 0x30303030};
+    static const uint32_t common_mask[] = {0, 0x0f0f0f0f, 0, 0x0f0f0f0f};
+    val at = emit_at_const(e, block, find_field(b, QUANT_ROLE_SUB)->offset);
+    val v = emit_load(e, emit_vector(e->i32, 4), at, 1); /* the last word is of quants */
+    val first = LLVMBuildLShr(e->builder, emit_permute(e, v, own, 4), words_of(e, own_down), "");
+    val second = LLVMBuildLShr(e->builder, emit_permute(e, v, common, 4), words_of(e, common_down), "");
+    val all = either(e, LLVMBuildAnd(e->builder, first, words_of(e, own_mask), ""),
+                     LLVMBuildAnd(e->builder, second, words_of(e, common_mask), ""));
+    val bytes = LLVMBuildBitCast(e->builder, all, emit_vector(e->i8, 16), "");
+    *minima = emit_cast(e, LLVMZExt, emit_pick(e, bytes, NULL, 8, 1, 8), e->i16);
+    return emit_cast(e, LLVMZExt, emit_pick(e, bytes, NULL, 0, 1, 8), e->i16);
 }
 
 static val integers_q6_k(emit *e, const emit_block *b, val block, val *minima) {
@@ -130,10 +145,11 @@ static val integers_iq4_xs(emit *e, const emit_block *b, val block, val *minima)
 
 /* ---- their factors, and both together */
 
-static val factors_half(emit *e, const emit_block *b, val block, val *minimum) {
-    const quant_field *least = find_field(b, QUANT_ROLE_MIN);
-    *minimum = least ? half_at(e, block, least->offset) : NULL;
-    return scale_half(e, b, block);
+/* The block's scale, and its minimum after that: one or two. */
+static val factors_half(emit *e, const emit_block *b, val block) {
+    if (!find_field(b, QUANT_ROLE_MIN)) return scale_half(e, b, block);
+    val at = emit_at_const(e, block, find_field(b, QUANT_ROLE_SCALE)->offset);
+    return emit_half_to_f32(e, emit_load(e, emit_vector(e->i16, 2), at, 1));
 }
 
 static val times(emit *e, val integers, val factor) {
@@ -141,15 +157,14 @@ static val times(emit *e, val integers, val factor) {
 }
 
 static val scales_sub(emit *e, const emit_block *b, val block) {
-    val least, minima, factor = b->factors(e, b, block, &least);
-    return times(e, b->integers(e, b, block, &minima), factor);
+    val minima, factors = b->factors(e, b, block);
+    return times(e, b->integers(e, b, block, &minima), emit_pick(e, factors, NULL, 0, 1, 1));
 }
 
 static val minima_sub(emit *e, const emit_block *b, val block) {
-    val least, minima;
-    b->factors(e, b, block, &least);
+    val minima, factors = b->factors(e, b, block);
     b->integers(e, b, block, &minima);
-    return times(e, minima, least);
+    return times(e, minima, emit_pick(e, factors, NULL, 1, 1, 1));
 }
 
 /* ---- quants */
@@ -162,7 +177,7 @@ static int by_bits(const quant_field *a, const quant_field *b) {
 }
 
 /* The bits of a quant may be spread over two fields: the one with more of them has the lower ones. */
-static val stored(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n) {
+static val stored(emit *e, const emit_block *b, val block, const emit_span *s) {
     const quant_info  *info = quant_find(b->weight);
     const quant_field *low = NULL, *high = NULL;
     for (uint32_t i = 0; i < info->n_fields; i++) {
@@ -173,45 +188,45 @@ static val stored(emit *e, const emit_block *b, val block, uint32_t first, uint3
         else
             high = low, low = f;
     }
-    val v = emit_field(e, low, block, info->block_bytes, first, n, 0);
+    val v = emit_field(e, low, block, info->block_bytes, s, 0);
     if (!high) return v;
     uint32_t to = low->kind == QUANT_FIELD_4BITS ? 4 : 2;
-    return either(e, v, emit_field(e, high, block, info->block_bytes, first, n, to));
+    return either(e, v, emit_field(e, high, block, info->block_bytes, s, to));
 }
 
-static val quants_numbers(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n, uint32_t bias) {
-    val v = stored(e, b, block, first, n);
+static val quants_numbers(emit *e, const emit_block *b, val block, const emit_span *s, uint32_t bias) {
+    val v = stored(e, b, block, s);
     if (bias == b->offset) return v;
-    if (b->bits == 8 && bias == 128) return LLVMBuildXor(e->builder, v, emit_splat_int(e, e->i8, 0x80, n), "");
-    return emit_add(e, v, emit_splat_int(e, e->i8, bias - b->offset, n));
+    if (b->bits == 8 && bias == 128) return LLVMBuildXor(e->builder, v, emit_splat_int(e, e->i8, 0x80, s->n), "");
+    return emit_add(e, v, emit_splat_int(e, e->i8, bias - b->offset, s->n));
 }
 
-static val quants_table(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n, uint32_t bias) {
+static val quants_table(emit *e, const emit_block *b, val block, const emit_span *s, uint32_t bias) {
     int8_t table[16];
     for (int i = 0; i < 16; i++) table[i] = (int8_t)(b->table[i] + (int)bias);
-    return e->isa->look_up(e, table, stored(e, b, block, first, n));
+    return e->isa->look_up(e, table, stored(e, b, block, s));
 }
 
 /* A bit is -1 or 1. */
-static val quants_signs(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n, uint32_t bias) {
-    val bits = stored(e, b, block, first, n);
-    return emit_add(e, emit_add(e, bits, bits), emit_splat_int(e, e->i8, bias - 1, n));
+static val quants_signs(emit *e, const emit_block *b, val block, const emit_span *s, uint32_t bias) {
+    val bits = stored(e, b, block, s);
+    return emit_add(e, emit_add(e, bits, bits), emit_splat_int(e, e->i8, bias - 1, s->n));
 }
 
 /* Digits are packed in fields of their own, of 160, 80 and 16. */
-static val quants_trits(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n, uint32_t bias) {
+static val quants_trits(emit *e, const emit_block *b, val block, const emit_span *s, uint32_t bias) {
     enum { PIECE = 16 };
     const quant_info *info = quant_find(b->weight);
     val v[64 / PIECE];
-    for (uint32_t i = 0; i < n / PIECE; i++) {
+    for (uint32_t i = 0; i < s->n / PIECE; i++) {
         const quant_field *f = info->fields;
-        uint32_t at = first + i * PIECE;
-        while (at >= f->count) at -= f++->count;
-        v[i] = emit_field(e, f, block, info->block_bytes, at, PIECE, 0);
+        emit_span          own = emit_span_of(emit_span_at(s, i * PIECE), PIECE);
+        while (own.first >= f->count) own.first -= f++->count;
+        v[i] = emit_field(e, f, block, info->block_bytes, &own, 0);
     }
-    for (uint32_t m = n / PIECE; m > 1; m /= 2)
-        for (uint32_t i = 0; i < m / 2; i++) v[i] = emit_concat(e, v[2 * i], v[2 * i + 1]);
-    return emit_add(e, v[0], emit_splat_int(e, e->i8, bias - 1, n));
+    for (uint32_t n = s->n / PIECE; n > 1; n /= 2)
+        for (uint32_t i = 0; i < n / 2; i++) v[i] = emit_concat(e, v[2 * i], v[2 * i + 1]);
+    return emit_add(e, v[0], emit_splat_int(e, e->i8, bias - 1, s->n));
 }
 
 /* ---- types */
@@ -253,8 +268,12 @@ const emit_block *emit_block_find(enum quant_type weight) {
     return NULL;
 }
 
-val emit_block_quants(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n, uint32_t bias) {
-    return b->quants(e, b, block, first, n, bias);
+bool emit_block_by_halves(const emit_block *b) {
+    const quant_info *info = quant_find(b->weight);
+    for (uint32_t i = 0; i < info->n_fields; i++)
+        if (info->fields[i].role == QUANT_ROLE_QUANT && info->fields[i].kind == QUANT_FIELD_4BITS)
+            return b->sub == 32 && info->fields[i].group == 16;
+    return false;
 }
 
 /* Two f16 (of a little-endian target), `apart` bytes, are joined as integers: that keeps the vector units
@@ -267,16 +286,6 @@ static val two_halves(emit *e, val first_at, uint32_t apart) {
     return emit_half_to_f32(e, LLVMBuildBitCast(e->builder, joined, emit_vector(e->i16, 2), ""));
 }
 
-static val of_blocks(emit *e, const emit_block *b, val block, uint32_t n,
-                     val (*one)(emit *, const emit_block *, val)) {
-    val v = one(e, b, block);
-    for (uint32_t i = 1; i < n; i *= 2) {
-        if (i > 1) bug("scales of %u blocks", n);
-        v = emit_concat(e, v, one(e, b, emit_at_const(e, block, quant_find(b->weight)->block_bytes)));
-    }
-    return v;
-}
-
 bool emit_block_halves(const emit_block *b, uint32_t *scale, int32_t *minimum) {
     if (b->scales != scale_half) return false;
     const quant_field *least = find_field(b, QUANT_ROLE_MIN);
@@ -285,21 +294,28 @@ bool emit_block_halves(const emit_block *b, uint32_t *scale, int32_t *minimum) {
     return true;
 }
 
+/* `one` of each of n blocks, where `half` bytes from a block's start it is an f16 (or -1). */
+static val of_blocks(emit *e, const emit_block *b, val block, uint32_t n, int32_t half,
+                     val (*one)(emit *, const emit_block *, val)) {
+    uint32_t bytes = quant_find(b->weight)->block_bytes;
+    if (n == 1) return one(e, b, block);
+    if (n == 2 && half >= 0) return two_halves(e, emit_at_const(e, block, (uint32_t)half), bytes);
+    return emit_concat(e, of_blocks(e, b, block, n / 2, half, one),
+                       of_blocks(e, b, emit_at_const(e, block, n / 2 * bytes), n / 2, half, one));
+}
+
 val emit_block_scales(emit *e, const emit_block *b, val block, uint32_t n) {
     uint32_t at;
     int32_t  least;
-    if (n == 2 && emit_block_halves(b, &at, &least))
-        return two_halves(e, emit_at_const(e, block, at), quant_find(b->weight)->block_bytes);
-    return of_blocks(e, b, block, n, b->scales);
+    bool     half = emit_block_halves(b, &at, &least);
+    return of_blocks(e, b, block, n, half ? (int32_t)at : -1, b->scales);
 }
 
 val emit_block_minima(emit *e, const emit_block *b, val block, uint32_t n) {
     uint32_t at;
     int32_t  least;
-    if (n == 2 && emit_block_halves(b, &at, &least))
-        return LLVMBuildFNeg(e->builder, two_halves(e, emit_at_const(e, block, (uint32_t)least),
-                                                    quant_find(b->weight)->block_bytes), "");
-    return of_blocks(e, b, block, n, b->minima);
+    if (n == 1 || !emit_block_halves(b, &at, &least)) return of_blocks(e, b, block, n, -1, b->minima);
+    return LLVMBuildFNeg(e->builder, of_blocks(e, b, block, n, least, b->minima), "");
 }
 
 /* Of `all` numbers of a block's sub-blocks those of values [first, first + n), one for each value. */
@@ -310,7 +326,8 @@ static val for_values(emit *e, const emit_block *b, val all, uint32_t first, uin
 }
 
 val emit_block_values(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n) {
-    val quants = emit_cast(e, LLVMSIToFP, emit_block_quants(e, b, block, first, n, 0), e->f32);
+    emit_span s = emit_span_of(first, n);
+    val quants = emit_cast(e, LLVMSIToFP, b->quants(e, b, block, &s, 0), e->f32);
     val v = emit_fmul(e, quants, for_values(e, b, b->scales(e, b, block), first, n));
     return b->minima ? emit_fsub(e, v, for_values(e, b, b->minima(e, b, block), first, n)) : v;
 }

@@ -13,6 +13,20 @@
 
 typedef struct emit_block emit_block;
 
+/* Which values of a row: `n` (at most 64), from `first` on in runs of `run`, a run's beginning `stride` from
+   the one before. They may be of several blocks that follow one another. */
+typedef struct emit_span {
+    uint32_t first, n, run, stride;
+} emit_span;
+
+static inline emit_span emit_span_of(uint32_t first, uint32_t n) {
+    return (emit_span){first, n, n, n};
+}
+
+static inline uint32_t emit_span_at(const emit_span *s, uint32_t i) {
+    return s->first + i / s->run * s->stride + i % s->run;
+}
+
 struct emit_block {
     enum quant_type weight;
     uint32_t sub;    /* values that share a scale; a power of two from 16 */
@@ -20,26 +34,26 @@ struct emit_block {
     uint32_t offset; /* by which these are too large; a power of two, or 0 */
     const int8_t *table; /* of 16: the stored quants are positions in it; NULL: numbers */
 
-    /* Quants [first, first + n) of the blocks at `block`, + bias, as <n x i8>. */
-    val (*quants)(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n, uint32_t bias);
+    /* Those quants of the blocks at `block`, + bias, as <n x i8>. */
+    val (*quants)(emit *e, const emit_block *b, val block, const emit_span *s, uint32_t bias);
 
     /* All scales of a block, as f32: a vector, or a scalar where there is one. */
     val (*scales)(emit *e, const emit_block *b, val block);
     val (*minima)(emit *e, const emit_block *b, val block); /* likewise; NULL: there are none */
 
-    /* Where sub-blocks have integers beside the block's f16 scale and minimum: these as i16, and with
-       them what they multiply. NULL: there are none, or they are better used as f32. */
+    /* Where sub-blocks have integers beside the block's own scale and minimum: these as i16, and what they
+       multiply, the scale's factor before the minimum's. NULL: there are none. */
     val (*integers)(emit *e, const emit_block *b, val block, val *minima);
-    val (*factors)(emit *e, const emit_block *b, val block, val *minimum);
+    val (*factors)(emit *e, const emit_block *b, val block);
 };
 
 /* NULL for types of plain numbers. */
 const emit_block *emit_block_find(enum quant_type weight);
 
-/* As the functions above say. n <= 64 quants, which may be of several blocks in a row. */
-val emit_block_quants(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n, uint32_t bias);
+/* Whether a byte holds two nibbles of a block of 32, values i and i + 16. */
+bool emit_block_by_halves(const emit_block *b);
 
-/* The scales of `n` blocks in a row (more than one only of types with one scale a block). */
+/* The scales of `n` (a power of two) blocks in a row, which have one each where they are more. */
 val emit_block_scales(emit *e, const emit_block *b, val block, uint32_t n);
 val emit_block_minima(emit *e, const emit_block *b, val block, uint32_t n);
 
@@ -52,9 +66,7 @@ val emit_block_values(emit *e, const emit_block *b, val block, uint32_t first, u
 
 /* ---- emit_bits.c */
 
-/* Elements [first, first + n) of a packed field, as <n x i8>, moved up by `to` bits. They may reach
-   into the blocks that follow, `block_bytes` apart. */
-val emit_field(emit *e, const quant_field *f, val block, uint32_t block_bytes, uint32_t first, uint32_t n,
-               uint32_t to);
+/* Those elements of a packed field, as <n x i8>, moved up by `to` bits; blocks are `block_bytes` apart. */
+val emit_field(emit *e, const quant_field *f, val block, uint32_t block_bytes, const emit_span *s, uint32_t to);
 
 #endif

@@ -52,17 +52,21 @@ static void looped_steps(const dot *d, const dot_kind *kind, uint64_t trips, uin
     for (uint32_t a = 0; a < n; a++) acc[a] = next[a];
 }
 
-/* The last k % length weights, added to `sums`, which may be wider. */
+/* The last k % length weights, added to `sums`, which may be wider: a power of two of them, then what is
+   left. */
 static void add_tail(const dot *d, const dot_kind *kind, val *sums) {
     emit    *e = d->e;
-    uint32_t length = kind->length(e->isa, d->weight), rest = (uint32_t)(d->k % length);
-    if (!rest) return;
-    val tail[DOT_MAX_SUMS];
-    for (uint32_t t = 0; t < d->n_tokens; t++)
-        tail[t] = LLVMConstNull(emit_vector(e->f32, kind->width(e->isa, rest)));
-    kind->step(d, emit_i64(e, d->k - rest), rest, tail);
-    for (uint32_t t = 0; t < d->n_tokens; t++)
-        sums[t] = emit_fadd(e, sums[t], emit_widen(e, tail[t], emit_length(sums[t])));
+    uint32_t length = kind->length(e->isa, d->weight), rest = (uint32_t)(d->k % length), part = length;
+    for (; rest; rest -= part) {
+        val tail[DOT_MAX_SUMS];
+        while (quant_find(d->weight)->block_len > 1 && part > rest) part /= 2;
+        if (part > rest) part = rest;
+        for (uint32_t t = 0; t < d->n_tokens; t++)
+            tail[t] = LLVMConstNull(emit_vector(e->f32, kind->width(e->isa, part)));
+        kind->step(d, emit_i64(e, d->k - rest), part, tail);
+        for (uint32_t t = 0; t < d->n_tokens; t++)
+            sums[t] = emit_fadd(e, sums[t], emit_widen(e, tail[t], emit_length(sums[t])));
+    }
 }
 
 /* The accumulators' sums, one vector for each token. */

@@ -10,6 +10,9 @@
 #include "emit_block.h"
 #include "emit_dot.h"
 
+#define WORDS_PIECE  32 /* weights at once: with 64, spreading nibbles and scales took more than it saved */
+#define WORDS_CHAINS 2  /* a block's sums: one alone is too long a chain, rows came a tenth slower */
+
 /* ---- plain numbers */
 
 /* `length` activations of token t as f32. Beside weights from memory, half the bytes are worth a
@@ -48,15 +51,23 @@ typedef struct blocks {
     val               at, block;
     uint32_t          length, n; /* weights, blocks */
     uint32_t          piece;     /* weights that the ISA takes at once */
+    bool              by_halves; /* a piece of first halves of blocks of 32, then one of the last */
 } blocks;
 
-static blocks blocks_at(const dot *d, val at, uint32_t length) {
-    const isa *target = d->e->isa;
-    blocks     b = {.d = d, .form = emit_block_find(d->weight), .at = at, .length = length};
+static blocks blocks_at(const dot *d, val at, uint32_t length, uint32_t piece) {
+    blocks b = {.d = d, .form = emit_block_find(d->weight), .at = at, .length = length};
     b.block = emit_at(d->e, d->row, emit_row_bytes(d->e, d->weight, at));
     b.n = length / quant_find(d->weight)->block_len;
-    b.piece = length < target->dot_length ? length : target->dot_length;
+    b.piece = length < piece ? length : piece;
+    b.by_halves = emit_block_by_halves(b.form) && length % (2 * piece) == 0;
     return b;
+}
+
+/* The weights of the piece that begins at `first`. */
+static emit_span piece_span(const blocks *b, uint32_t first) {
+    if (!b->by_halves) return emit_span_of(first, b->piece);
+    uint32_t half = first / b->piece % 2;
+    return (emit_span){first - half * b->piece + half * 16, b->piece, 16, 32};
 }
 
 /* What token t has of `bytes` bytes for every `each` activations, `n` numbers from the blocks' first, or
@@ -72,7 +83,7 @@ static val of_token(const blocks *b, uint32_t t, uint64_t part, uint32_t each, t
 }
 
 static val quants_of_token(const blocks *b, uint32_t t, uint32_t first) {
-    return of_token(b, t, 0, 1, b->d->e->i8, 1, first, b->piece);
+    return of_token(b, t, b->by_halves ? b->d->layout.halved : 0, 1, b->d->e->i8, 1, first, b->piece);
 }
 
 /* ---- scaled */
@@ -86,9 +97,10 @@ static uint32_t dot_bias(const blocks *b) {
 
 static val dot_begin(const blocks *b, uint32_t t, uint32_t first) {
     emit    *e = b->d->e;
-    uint32_t bias = dot_bias(b), down = 0;
+    uint32_t bias = dot_bias(b), down = 0, each = b->by_halves ? 8 : 4;
+    uint64_t part = b->by_halves ? b->d->layout.halved_corrections : b->d->layout.corrections;
     if (!bias) return LLVMConstNull(emit_vector(e->i32, b->piece / 4));
-    val v = of_token(b, t, b->d->layout.corrections, 4, e->i32, 4, first / 4, b->piece / 4);
+    val v = of_token(b, t, part, each, e->i32, 4, first / each, b->piece / 4);
     while (bias << down < 128) down++;
     return down ? LLVMBuildAShr(e->builder, v, emit_splat_int(e, e->i32, down, b->piece / 4), "") : v;
 }
@@ -101,10 +113,10 @@ static val dot_products(const blocks *b, val quants, val x, val sum) {
                             LLVMBuildBitCast(e->builder, x, lanes, ""), sum);
 }
 
-/* Numbers of `all` sub-blocks of the blocks: those of the piece that begins at `first`. */
-static val of_piece(const blocks *b, val all, uint32_t first) {
-    uint32_t n = b->piece > b->form->sub ? b->piece / b->form->sub : 1;
-    return emit_length(all) == 1 ? all : emit_pick(b->d->e, all, NULL, first / b->form->sub, 1, n);
+/* Of `all` numbers of the blocks' sub-blocks those of values [first, first + n). */
+static val of_values(const blocks *b, val all, uint32_t first, uint32_t n) {
+    uint32_t count = n > b->form->sub ? n / b->form->sub : 1;
+    return emit_length(all) == 1 ? all : emit_pick(b->d->e, all, NULL, first / b->form->sub, 1, count);
 }
 
 /* The scales of token t's activations, one for each sub-block. */
@@ -118,17 +130,20 @@ static val scales_of_token(const blocks *b, uint32_t t, uint32_t subs) {
 
 static void step_scaled(const dot *d, val at, uint32_t length, val *acc) {
     emit    *e = d->e;
-    blocks   b = blocks_at(d, at, length);
+    blocks   b = blocks_at(d, at, length, e->isa->dot_length);
     val      scales = emit_block_scales(e, b.form, b.block, b.n), quants[256 / 16];
     val      minima = b.form->minima ? emit_block_minima(e, b.form, b.block, b.n) : NULL;
-    uint32_t subs = emit_length(scales);
-    for (uint32_t i = 0; i < length; i += b.piece)
-        quants[i / b.piece] = emit_block_quants(e, b.form, b.block, i, b.piece, dot_bias(&b));
+    uint32_t subs = emit_length(scales), summed = b.by_halves ? 2 * b.piece : b.piece;
+    for (uint32_t i = 0; i < length; i += b.piece) {
+        emit_span s = piece_span(&b, i);
+        quants[i / b.piece] = b.form->quants(e, b.form, b.block, &s, dot_bias(&b));
+    }
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val both = emit_fmul(e, scales, scales_of_token(&b, t, subs));
-        for (uint32_t i = 0; i < length; i += b.piece) {
-            val sum = dot_products(&b, quants[i / b.piece], quants_of_token(&b, t, i), dot_begin(&b, t, i));
-            val scale = of_piece(&b, both, i);
+        for (uint32_t i = 0; i < length; i += summed) {
+            val sum = dot_begin(&b, t, i), scale = of_values(&b, both, i, summed);
+            for (uint32_t p = i; p < i + summed; p += b.piece)
+                sum = dot_products(&b, quants[p / b.piece], quants_of_token(&b, t, p), sum);
             acc[t] = emit_fma(e, emit_cast(e, LLVMSIToFP, sum, e->f32),
                               emit_spread(e, scale, b.piece / 4 / emit_length(scale)), acc[t]);
         }
@@ -162,28 +177,32 @@ static val words_begin(const blocks *b, uint32_t t, val integers) {
 
 static void step_words(const dot *d, val at, uint32_t length, val *acc) {
     emit  *e = d->e;
-    blocks b = blocks_at(d, at, length);
-    val    quants[256 / 16], scales[256 / 16], minima, least;
+    blocks b = blocks_at(d, at, length, WORDS_PIECE);
+    val    quants[256 / 16], scales[256 / 16], minima;
     val    integers = b.form->integers(e, b.form, b.block, &minima);
-    val    factor = b.form->factors(e, b.form, b.block, &least);
+    val    factors = b.form->factors(e, b.form, b.block);
     for (uint32_t i = 0; i < length; i += b.piece) {
-        quants[i / b.piece] = emit_block_quants(e, b.form, b.block, i, b.piece, b.form->offset);
-        val own = of_piece(&b, integers, i);
+        emit_span s = piece_span(&b, i);
+        quants[i / b.piece] = b.form->quants(e, b.form, b.block, &s, b.form->offset);
+        val own = of_values(&b, integers, i, b.piece);
         scales[i / b.piece] = emit_spread(e, own, b.piece / 2 / emit_length(own));
     }
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val x_scale = of_token(&b, t, d->layout.scales, 256, e->f32, 4, 0, 1);
-        val sum = words_begin(&b, t, integers);
+        val chains[WORDS_CHAINS] = {words_begin(&b, t, integers)};
         for (uint32_t i = 0; i < length; i += b.piece) {
-            val pairs = e->isa->dot_pairs(e, quants[i / b.piece], quants_of_token(&b, t, i));
-            sum = e->isa->dot_words(e, pairs, scales[i / b.piece], sum);
+            val *chain = &chains[i / b.piece % WORDS_CHAINS];
+            val  pairs = e->isa->dot_pairs(e, quants[i / b.piece], quants_of_token(&b, t, i));
+            *chain = e->isa->dot_words(e, pairs, scales[i / b.piece], *chain);
         }
-        val scale = emit_splat(e, emit_fmul(e, factor, x_scale), emit_length(sum));
+        val sum = emit_add(e, chains[0], chains[1]);
+        val both = emit_fmul(e, factors, emit_splat(e, x_scale, emit_length(factors)));
+        val scale = emit_splat(e, emit_pick(e, both, NULL, 0, 1, 1), emit_length(sum));
         acc[t] = emit_fma(e, emit_cast(e, LLVMSIToFP, sum, e->f32), scale, acc[t]);
         if (!minima) continue;
-        val mins = emit_cast(e, LLVMSIToFP, sums_of_subs(&b, t, minima), e->f32);
-        val less = emit_fmul(e, mins, emit_splat(e, emit_fmul(e, least, x_scale), emit_length(mins)));
-        acc[t] = emit_fsub(e, acc[t], emit_widen(e, less, emit_length(acc[t])));
+        val mins = emit_widen(e, emit_cast(e, LLVMSIToFP, sums_of_subs(&b, t, minima), e->f32), emit_length(sum));
+        val least = emit_splat(e, emit_pick(e, both, NULL, 1, 1, 1), emit_length(sum));
+        acc[t] = emit_fma(e, LLVMBuildFNeg(e->builder, mins, ""), least, acc[t]);
     }
 }
 
@@ -201,7 +220,8 @@ static uint32_t length_pairs(const isa *target, enum quant_type weight) {
 
 static uint32_t length_blocks(const isa *target, enum quant_type weight) {
     uint32_t block = quant_find(weight)->block_len;
-    return block > target->dot_length ? block : target->dot_length;
+    uint32_t least = target->dot_length << emit_block_by_halves(emit_block_find(weight));
+    return block > least ? block : least;
 }
 
 static uint32_t width_plain(const isa *target, uint32_t length) {
@@ -214,6 +234,11 @@ static uint32_t width_pairs(const isa *target, uint32_t length) {
     return length / 2;
 }
 
+static uint32_t width_words(const isa *target, uint32_t length) {
+    (void)target, (void)length;
+    return WORDS_PIECE / 4;
+}
+
 static uint32_t width_blocks(const isa *target, uint32_t length) {
     return (length < target->dot_length ? length : target->dot_length) / 4;
 }
@@ -221,7 +246,7 @@ static uint32_t width_blocks(const isa *target, uint32_t length) {
 static const dot_kind plain = {4, length_plain, width_plain, step_plain};
 static const dot_kind pairs = {4, length_pairs, width_pairs, step_pairs};
 static const dot_kind scaled = {2, length_blocks, width_blocks, step_scaled};
-static const dot_kind words = {2, length_blocks, width_blocks, step_words};
+static const dot_kind words = {2, length_blocks, width_words, step_words};
 
 const dot_kind *emit_dot_kind(const isa *target, enum quant_type weight, uint64_t k) {
     const emit_block *form = emit_block_find(weight);

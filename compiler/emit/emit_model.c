@@ -143,6 +143,23 @@ static void put_activations(record *r, const graph *g) {
 
 /* ---- the model */
 
+static void put_parts(record *r, const ggufc_part *parts, uint64_t n) {
+    emit *e = r->e;
+    val  *all = ARENA_ARRAY(e->memory, val, n);
+    for (uint64_t i = 0; i < n; i++) {
+        record part = {.e = e};
+        put_u64(&part, parts[i].offset);
+        put_u64(&part, parts[i].bytes);
+        put_u64(&part, parts[i].index_offset);
+        put_u64(&part, parts[i].index_bytes);
+        put_u64(&part, parts[i].index_hash);
+        all[i] = record_end(&part);
+    }
+    put(r, n ? emit_constant(e, "parts", LLVMConstArray2(LLVMTypeOf(all[0]), all, n), 16)
+             : LLVMConstNull(e->ptr));
+    put_u64(r, n);
+}
+
 static void put_model(record *r, const graph *g, const emit_facts *facts) {
     const plan *p = r->e->plan;
     uint64_t    params = 0;
@@ -170,6 +187,7 @@ static void put_model(record *r, const graph *g, const emit_facts *facts) {
     put_u64(r, facts->index_offset);
     put_u64(r, facts->index_bytes);
     put_u64(r, facts->index_hash);
+    put_parts(r, facts->parts, facts->n_parts);
     put_calls(r, "decode_calls", p->body, p->n_body, EMIT_ONE);
     put_calls(r, "prefill_calls", p->body, p->n_body, EMIT_ANY);
     put_calls(r, "head_calls", p->head, p->n_head, EMIT_ONE);

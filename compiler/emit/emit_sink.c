@@ -66,7 +66,22 @@ static void store_each(const quantizing *q, uint64_t part, uint32_t each, uint32
     emit_store(e, v, emit_at(e, emit_at_const(e, q->row, part), emit_mul_const(e, number, bytes)), bytes);
 }
 
-/* -128 · Σ of four. */
+/* Element i of n of a vector for each i: those of `v` that f says. */
+static val rearranged(emit *e, val v, uint32_t n, uint32_t (*from)(uint32_t i)) {
+    uint32_t order[256];
+    for (uint32_t i = 0; i < n; i++) order[i] = from(i);
+    return emit_permute(e, v, order, n);
+}
+
+static uint32_t first_half(uint32_t i) {
+    return i / 4 * 8 + i % 4;
+}
+
+static uint32_t last_half(uint32_t i) {
+    return first_half(i) + 4;
+}
+
+/* -128 · Σ of four, and of four and those 16 later. */
 static void store_corrections(const quantizing *q, val quants) {
     emit    *e = q->e;
     uint32_t piece = q->n < e->isa->dot_length ? q->n : e->isa->dot_length;
@@ -76,7 +91,23 @@ static void store_corrections(const quantizing *q, val quants) {
         val x = q->n == piece ? quants : emit_pick(e, quants, NULL, i, 1, piece);
         val none = LLVMConstNull(emit_vector(e->i32, piece / 4));
         val excess = e->isa->dot(e, LLVMConstNull(LLVMTypeOf(x)), x, none); /* 128 · Σ */
-        store_each(&part, q->layout.corrections, 1, 1, LLVMBuildNeg(e->builder, excess, ""));
+        val less = LLVMBuildNeg(e->builder, excess, "");
+        store_each(&part, q->layout.corrections, 1, 1, less);
+        val both = emit_add(e, rearranged(e, less, piece / 8, first_half), rearranged(e, less, piece / 8, last_half));
+        store_each(&part, q->layout.halved_corrections, 8, 4, both);
+    }
+}
+
+static void store_halved(const quantizing *q, val quants) {
+    emit    *e = q->e;
+    uint32_t unit = 2 * e->isa->dot_length;
+    for (uint32_t i = 0; i < q->n; i += 32) {
+        val at = emit_add(e, q->at, emit_i64(e, i));
+        val within = LLVMBuildAnd(e->builder, at, emit_i64(e, unit - 1), "");
+        val to = emit_sub(e, at, LLVMBuildLShr(e->builder, within, emit_i64(e, 1), ""));
+        to = emit_at(e, emit_at_const(e, q->row, q->layout.halved), to);
+        emit_store(e, emit_pick(e, quants, NULL, i, 1, 16), to, 16);
+        emit_store(e, emit_pick(e, quants, NULL, i + 16, 1, 16), emit_at_const(e, to, unit / 2), 16);
     }
 }
 
@@ -124,6 +155,7 @@ static void quantize_block(const quantizing *q, enum quant_type as, val v) {
     store_each(q, 0, 1, 1, quants);
     if (e->isa->tile_columns == 2) store_each(q, q->layout.tile, 1, 2, emit_cast(e, LLVMSExt, quants, e->i16));
     if (e->isa->unsigned_weights) store_corrections(q, quants);
+    store_halved(q, quants);
     store_sums(q, quants, as == QUANT_Q8_1 ? exact : NULL);
     store_each(q, q->layout.scales, q->n, 4, scale);
 }

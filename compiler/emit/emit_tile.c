@@ -69,7 +69,8 @@ static uint32_t tokens_plain(const isa *target) {
 static val words_quants(const tile *t, val block, uint32_t first, uint32_t n) {
     emit    *e = t->e;
     uint32_t columns = t->kind->columns(e->isa);
-    val      quants = emit_block_quants(e, t->form, block, first, n, e->isa->unsigned_weights ? 128 : 0);
+    emit_span s = emit_span_of(first, n);
+    val      quants = t->form->quants(e, t->form, block, &s, e->isa->unsigned_weights ? 128 : 0);
     if (columns == 2) quants = emit_cast(e, LLVMSExt, quants, e->i16);
     return LLVMBuildBitCast(e->builder, quants, emit_vector(e->i32, n / columns), "");
 }

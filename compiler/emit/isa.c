@@ -135,6 +135,8 @@ activation_layout isa_activation_layout(const isa *target, enum quant_type type,
     bool supers = type == QUANT_Q8_K;
     put(&l, n, 1);
     if (target->unsigned_weights) l.corrections = put(&l, n / 4, 4);
+    l.halved = put(&l, round_up(n, 2 * target->dot_length), 1);
+    if (target->unsigned_weights) l.halved_corrections = put(&l, n / 8, 4);
     l.scales = put(&l, n / quant_find(type)->block_len, 4);
     for (int s = 0; s < ISA_SUM_COUNT; s++) {
         if (s == ISA_SUM_BLOCK && !supers) continue;

@@ -9,6 +9,10 @@
  *
  *     i8  quants[n]
  *     i32 corrections[n / 4]          where `unsigned_weights`: -128 · Σ of four quants
+ *     i8  halved[n]                   the quants again: of every 2 · dot_length the first 16 of each 32,
+ *                                     then the last 16 of each, as bytes of two nibbles have them
+ *     i32 halved_corrections[n / 8]   where `unsigned_weights`: -128 · Σ of four of the first and four of the
+ *                                     last, in the order of blocks of 32
  *     f32 scales[n / block]           those of Q8_0 and Q8_1 already rounded to f16
  *     for each s of 16, 32 and the block:
  *     i32 totals[n / s]               where `unsigned_weights`: -128 · Σ of s quants
@@ -99,7 +103,7 @@ enum isa_sum isa_sum_of(uint32_t quants); /* 16, 32 or 256 */
 
 /* Where the parts of one row of `n` activations of `type` are. */
 typedef struct activation_layout {
-    uint64_t corrections, scales;
+    uint64_t corrections, halved, halved_corrections, scales;
     uint64_t totals[ISA_SUM_COUNT], sums[ISA_SUM_COUNT], counts[ISA_SUM_COUNT];
     uint64_t halves;
     uint64_t tile; /* what tiles are multiplied with: quants, wide, values, or halves of BF16 */

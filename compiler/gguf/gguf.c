@@ -1,22 +1,17 @@
-/* A GGUF file as the rest of the compiler sees it: mapped, found by name, read by type.
+/* A GGUF file as the rest of the compiler sees it: found by name, read by type.
  *
- * gguf_read.c walks the bytes; what is left is here. Names are looked up in two open-addressing
- * tables, at most half full, whose slots hold a position plus one: 0 is an empty slot and ends a
- * probe. A name met a second time while a table is filled is a refusal, so an accessor's answer is
- * the only one the file can give.
+ * gguf_open.c maps files, gguf_read.c walks the bytes; what is left is here. Names are looked up in two
+ * open-addressing tables, at most half full, whose slots hold a position plus one: 0 is an empty slot
+ * and ends a probe. A name met a second time while a table is filled is a refusal, so an accessor's
+ * answer is the only one the file can give.
  *
  * Typed accessors are lenient where files in the wild are (an integer may have any width) and
  * strict where a guess could be wrong: a value of another kind is reported, never converted. */
 #include "gguf.h"
 #include "gguf_read.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* ---- lookup tables ---- */
 
@@ -71,20 +66,28 @@ static bool index_kv(gguf_file *f, arena *a, diag *d) {
     return true;
 }
 
-static bool index_tensors(gguf_file *f, arena *a, diag *d) {
+static bool refuse_twin(const gguf_file *f, arena *a, diag *d, uint32_t first, uint32_t second) {
+    const gguf_tensor *t = &f->tensors[second];
+    const char        *name = gguf_quote(a, t->name);
+    if (f->n_parts == 1)
+        return diag_error(d, "%s: tensor %s stands twice, as number %" PRIu32 " and %" PRIu32, f->path,
+                          name, first, second);
+    return diag_error(d, "%s: tensor %s stands twice: it is in %s too", gguf_find_part(f, t->offset)->path,
+                      name, gguf_find_part(f, f->tensors[first].offset)->path);
+}
+
+bool gguf_index_tensors(gguf_file *f, arena *a, diag *d) {
     uint32_t *slots = make_slots(a, f->n_tensors, &f->tensor_mask);
     f->tensor_slots = slots;
     for (uint32_t i = 0; i < f->n_tensors; i++) {
         uint32_t slot = probe_tensor(f, f->tensors[i].name);
-        if (slots[slot])
-            return diag_error(d, "%s: tensor %s stands twice, as number %" PRIu32 " and %" PRIu32,
-                              f->path, gguf_quote(a, f->tensors[i].name), slots[slot] - 1, i);
+        if (slots[slot]) return refuse_twin(f, a, d, slots[slot] - 1, i);
         slots[slot] = i + 1;
     }
     return true;
 }
 
-/* ---- opening and closing ---- */
+/* ---- parsing ---- */
 
 gguf_file *gguf_parse(arena *a, diag *d, const char *path, const void *data, uint64_t size) {
     gguf_file *f = ARENA_NEW(a, gguf_file);
@@ -95,49 +98,12 @@ gguf_file *gguf_parse(arena *a, diag *d, const char *path, const void *data, uin
         diag_error(d, "%s: the file is empty, expected a GGUF", path);
         return NULL;
     }
-    return gguf_read(f, a, d) && index_kv(f, a, d) && index_tensors(f, a, d) ? f : NULL;
-}
-
-/* What of the open file keeps it from being mapped, or NULL. */
-static const char *find_obstacle(int fd, struct stat *st) {
-    if (fstat(fd, st)) return strerror(errno);
-    if (S_ISDIR(st->st_mode)) return "this is a directory, expected a GGUF file";
-    if (!S_ISREG(st->st_mode)) return "this is no regular file, which a GGUF must be";
-    if (!st->st_size) return "the file is empty, expected a GGUF";
-    return NULL;
-}
-
-gguf_file *gguf_open(arena *a, diag *d, const char *path) {
-    /* Without O_NONBLOCK a named pipe would wait for its writer before it can be refused. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        diag_error(d, "%s: cannot open: %s", path, strerror(errno));
-        return NULL;
-    }
-    struct stat st;
-    const char *obstacle = find_obstacle(fd, &st);
-    void *map = MAP_FAILED;
-    if (!obstacle) {
-        map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED) obstacle = strerror(errno);
-    }
-    close(fd);
-    if (obstacle) {
-        diag_error(d, "%s: %s", path, obstacle);
-        return NULL;
-    }
-    gguf_file *f = gguf_parse(a, d, path, map, (uint64_t)st.st_size);
-    if (f)
-        f->map = map;
-    else
-        munmap(map, (size_t)st.st_size);
-    return f;
-}
-
-void gguf_close(gguf_file *f) {
-    if (!f || !f->map) return;
-    munmap(f->map, (size_t)f->size);
-    f->map = NULL;
+    if (!gguf_read(f, a, d)) return NULL;
+    gguf_part *whole = ARENA_NEW(a, gguf_part);
+    *whole = (gguf_part){ f->path, 0, size, f->index_offset, f->index_bytes };
+    f->parts = whole;
+    f->n_parts = 1;
+    return index_kv(f, a, d) && gguf_index_tensors(f, a, d) ? f : NULL;
 }
 
 /* ---- finding ---- */
@@ -155,6 +121,15 @@ const gguf_kv *gguf_find_kv(const gguf_file *f, const char *key) {
 const gguf_tensor *gguf_find_tensor(const gguf_file *f, const char *name) {
     uint32_t at = f->tensor_slots[probe_tensor(f, as_name(name))];
     return at ? &f->tensors[at - 1] : NULL;
+}
+
+const gguf_part *gguf_find_part(const gguf_file *f, uint64_t offset) {
+    uint32_t first = 0, end = f->n_parts;
+    while (end - first > 1) {
+        uint32_t middle = first + (end - first) / 2;
+        *(f->parts[middle].offset <= offset ? &first : &end) = middle;
+    }
+    return &f->parts[first];
 }
 
 /* ---- typed metadata ---- */
@@ -241,6 +216,12 @@ uint32_t gguf_array_u32(const gguf_array *array, uint64_t i) {
 
 float gguf_array_f32(const gguf_array *array, uint64_t i) {
     return (float)gguf_load_float(array->data + i * 4, 4);
+}
+
+gguf_kv gguf_array_value(const gguf_array *array, uint64_t i) {
+    gguf_kv kv = { .type = array->type };
+    gguf_load_value(&kv, array->data + i * gguf_type_find((uint32_t)array->type)->bytes);
+    return kv;
 }
 
 gguf_string gguf_string_next(const uint8_t **cursor) {

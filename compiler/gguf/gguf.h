@@ -1,4 +1,4 @@
-/* gguf.h - reading GGUF: map, validate, index.
+/* gguf.h - reading GGUF: map, validate, index; the parts of a split model as one.
  *
  * Layout (little-endian), as specified in ggml's docs/gguf.md:
  *
@@ -21,6 +21,16 @@
  * blocks, of a size that overflows (more than 2^63 - 1 values or 2^64 - 1 bytes); data out of
  * the file, misaligned or overlapping. Memory used is proportional to what the file really holds:
  * a count is believed only after the bytes it needs were seen to be there.
+ *
+ * A model that was split (llama.cpp's gguf-split) is files NAME-00001-of-00003.gguf, … of which each is
+ * a GGUF with an index of its own; keys split.no (from 0), split.count and split.tensors.count say what
+ * it is a part of, and the first has all other metadata. Given any of them, gguf_open reads all, and
+ * the result looks as if they were one file: parts stand in memory one after another, each at a
+ * multiple of GGUFC_PART_ALIGNMENT, what is between them reads as zeros, and offsets count from the
+ * first's start. Refused besides what is above, each by the name of its part: a missing part; a name
+ * that does not end in -00001-of-00003.gguf, or says another number or count than the keys; a part
+ * of another number, of another count or of a model of another number of tensors; a tensor that two
+ * parts have; more or fewer tensors than split.tensors.count. Metadata of later parts is not looked at.
  */
 #ifndef GGUFC_GGUF_H
 #define GGUFC_GGUF_H
@@ -78,22 +88,31 @@ typedef struct gguf_tensor {
     uint32_t    n_dims;
     uint64_t    dims[GGUF_MAX_DIMS]; /* dims[0] is contiguous; 1 beyond n_dims */
     uint32_t    type;                /* has a row in quant.h */
-    uint64_t    offset;              /* of the data, from the start of the file */
+    uint64_t    offset;              /* of the data, from the start of the (first) file */
     uint64_t    bytes;
 } gguf_tensor;
 
+/* A file of the model; offsets count from gguf_file.data. */
+typedef struct gguf_part {
+    const char *path;
+    uint64_t    offset, bytes;             /* where the file stands */
+    uint64_t    index_offset, index_bytes; /* where its tensor descriptions stand */
+} gguf_part;
+
 typedef struct gguf_file {
-    const char        *path;
-    const uint8_t     *data; /* the whole file */
-    uint64_t           size;
+    const char        *path; /* of the first part */
+    const uint8_t     *data; /* the whole file, or all parts */
+    uint64_t           size; /* up to the end of the last part */
     uint32_t           version;
-    uint64_t           alignment;
+    uint64_t           alignment; /* the least of all parts' */
     uint64_t           n_kv, n_tensors;
     const gguf_kv     *kv;      /* in the file's order */
-    const gguf_tensor *tensors; /* in the file's order */
+    const gguf_tensor *tensors; /* in the file's order, part after part */
+    const gguf_part   *parts;   /* one, where the model was not split */
+    uint32_t           n_parts;
 
-    uint64_t index_offset, index_bytes; /* where the tensor descriptions stand in the file */
-    uint64_t data_offset;               /* where tensor data begins */
+    uint64_t index_offset, index_bytes; /* where the (first) file's tensor descriptions stand */
+    uint64_t data_offset;               /* where its tensor data begins */
 
     /* Private: lookup tables (open addressing; position + 1, 0 for empty) and the map. */
     const uint32_t *kv_slots, *tensor_slots;
@@ -101,11 +120,12 @@ typedef struct gguf_file {
     void           *map;
 } gguf_file;
 
-/* Maps and reads the file at `path`. The result lives in `a` but for the map: gguf_close releases
-   that. NULL after an error was reported. */
+/* Maps and reads the file at `path`, and the others where it is one part of several. The result lives
+   in `a` but for the map: gguf_close releases that. NULL after an error was reported. */
 gguf_file *gguf_open(arena *a, diag *d, const char *path);
 
-/* The same for `size` bytes in memory, which must outlive the result; `path` is for messages. */
+/* The same for `size` bytes in memory, which must outlive the result; `path` is for messages. A part
+   of a split model is read alone. */
 gguf_file *gguf_parse(arena *a, diag *d, const char *path, const void *data, uint64_t size);
 
 void gguf_close(gguf_file *f); /* NULL is allowed */
@@ -118,6 +138,12 @@ const char *gguf_quote(arena *a, gguf_string name);
 /* NULL where the file has none of that name. */
 const gguf_kv     *gguf_find_kv(const gguf_file *f, const char *key);
 const gguf_tensor *gguf_find_tensor(const gguf_file *f, const char *name);
+
+/* The part that has the byte at `offset` < size. */
+const gguf_part *gguf_find_part(const gguf_file *f, uint64_t offset);
+
+/* The hash (ggufc_index_hash) of the tensor descriptions of all parts, one after another. */
+uint64_t gguf_hash_index(const gguf_file *f);
 
 /* Typed access to metadata. GGUF_ABSENT leaves *out alone; GGUF_MISTYPED has reported the key, its
    type and what was expected. Integers of any width and sign are taken where the value fits; a
@@ -135,6 +161,7 @@ enum gguf_found gguf_get_array(const gguf_file *f, diag *d, const char *key, enu
    instead: `cursor` starts as array.data and is moved past the string. */
 uint32_t    gguf_array_u32(const gguf_array *array, uint64_t i); /* U32, I32 */
 float       gguf_array_f32(const gguf_array *array, uint64_t i); /* F32 */
+gguf_kv     gguf_array_value(const gguf_array *array, uint64_t i); /* numbers, bools: type and value are set */
 gguf_string gguf_string_next(const uint8_t **cursor);
 
 #endif

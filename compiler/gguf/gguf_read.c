@@ -244,6 +244,17 @@ static int64_t sign_extend(uint64_t value, unsigned bytes) {
     return (int64_t)((value ^ sign) - sign);
 }
 
+void gguf_load_value(gguf_kv *kv, const uint8_t *from) {
+    const gguf_type_info *info = gguf_type_find(kv->type);
+    uint64_t bits = info->kind == GGUF_FLOAT ? 0 : gguf_load(from, info->bytes);
+    if (info->kind == GGUF_FLOAT)
+        kv->value.f = gguf_load_float(from, info->bytes);
+    else if (info->kind == GGUF_SIGNED)
+        kv->value.i = sign_extend(bits, info->bytes);
+    else
+        kv->value.u = bits;
+}
+
 static bool take_value(reader *r, gguf_kv *kv) {
     const gguf_type_info *info = gguf_type_find(kv->type);
     if (info->kind == GGUF_LIST) return take_array(r, 1, &kv->value.array);
@@ -252,21 +263,8 @@ static bool take_value(reader *r, gguf_kv *kv) {
 
     const uint8_t *p = take(r, info->bytes, "value");
     if (!p) return false;
-    switch (info->kind) {
-    case GGUF_SIGNED:
-        kv->value.i = sign_extend(gguf_load(p, info->bytes), info->bytes);
-        break;
-    case GGUF_FLOAT:
-        kv->value.f = gguf_load_float(p, info->bytes);
-        break;
-    case GGUF_TRUTH:
-        kv->value.u = *p;
-        return check_bools(r, p, 1);
-    default:
-        kv->value.u = gguf_load(p, info->bytes);
-        break;
-    }
-    return true;
+    gguf_load_value(kv, p);
+    return info->kind != GGUF_TRUTH || check_bools(r, p, 1);
 }
 
 static bool read_kv(reader *r, gguf_kv *kv) {

@@ -16,13 +16,17 @@
 
 #include <stdint.h>
 
-#define GGUFC_ABI 3
+#define GGUFC_ABI 4
+
+/* Parts of a split model stand in memory at multiples of so many bytes, so that huge pages of a file
+   can be huge pages in memory. */
+#define GGUFC_PART_ALIGNMENT (2 << 20)
 
 /* In a batch of at most so many tokens each has the logits, to the bit, that it has when all are
    evaluated one by one. Larger ones may be summed in another order. */
 #define GGUFC_BATCH_EXACT 7
 
-/* What a kernel sees. `weights` is where the GGUF file starts in memory; `arena` and `kv` are
+/* What a kernel sees. `weights` is where the (first) GGUF file starts in memory; `arena` and `kv` are
    aligned to 64 bytes. Tokens stand at positions pos … pos + n_tokens - 1. */
 typedef struct ggufc_state {
     const uint8_t *weights;
@@ -109,13 +113,27 @@ static inline int32_t ggufc_vocab_find(const ggufc_vocab *v, const char *text, u
     return -1;
 }
 
-/* The hash in ggufc_model.index_hash: FNV-1a over 64 bits, of the index_bytes bytes at
-   index_offset of the GGUF file, that is its description of every tensor. */
-static inline uint64_t ggufc_index_hash(const uint8_t *data, uint64_t size) {
-    uint64_t h = 14695981039346656037u;
+/* FNV-1a over 64 bits; `h` is GGUFC_HASH_BASIS, or the hash of the bytes before these. */
+#define GGUFC_HASH_BASIS UINT64_C(14695981039346656037)
+
+static inline uint64_t ggufc_hash(uint64_t h, const uint8_t *data, uint64_t size) {
     for (uint64_t i = 0; i < size; i++) h = (h ^ data[i]) * 1099511628211u;
     return h;
 }
+
+/* The hash in ggufc_model.index_hash: of the index_bytes bytes at index_offset of the GGUF file, that
+   is its description of every tensor. */
+static inline uint64_t ggufc_index_hash(const uint8_t *data, uint64_t size) {
+    return ggufc_hash(GGUFC_HASH_BASIS, data, size);
+}
+
+/* A file of a split model. Parts follow one another in memory, each in pages of its own; what is
+   between them is zeros. */
+typedef struct ggufc_part {
+    uint64_t offset; /* in memory, from where the first part starts: a multiple of GGUFC_PART_ALIGNMENT */
+    uint64_t bytes;
+    uint64_t index_offset, index_bytes, index_hash; /* in the file, as those of ggufc_model */
+} ggufc_part;
 
 /* A named value that a model compiled with --trace keeps: f32, in the arena from the end of the call
    that made it until the next. Values of a token are contiguous, ne[0] first; unused ne are 1. */
@@ -140,15 +158,18 @@ typedef struct ggufc_model {
     const char *types;       /* types of the weights: "Q8_0 F32" */
     const char *target;      /* what the code was compiled for: "x86_64 avx512-vnni" */
     const char *compiler;    /* "ggufc 0.1.0" */
-    const char *path;        /* absolute path of the GGUF file at compile time */
+    const char *path;        /* absolute path of the (first) GGUF file at compile time */
     uint64_t    arena_bytes, kv_bytes, weight_bytes;
     uint64_t    logits_offset; /* in the arena: n_vocab f32 */
     uint64_t    logits_stride; /* bytes from one token's logits to the next, of heads */
-    uint64_t    file_bytes, index_offset, index_bytes, index_hash;
+    uint64_t    file_bytes; /* of all parts together */
+    uint64_t    index_offset, index_bytes, index_hash; /* of the only file; see parts */
+    const ggufc_part *parts; /* of a split model, the first first; NULL: it is one file */
+    uint64_t    n_parts;     /* 0: one file */
     ggufc_calls decode, prefill, head;
     ggufc_calls heads; /* no calls: logits are computed one by one, by head */
     const ggufc_vocab *vocab; /* NULL: no tokenizer that is supported */
-    const uint8_t *embedded;  /* the file's bytes, aligned to 64; NULL: the file is mapped */
+    const uint8_t *embedded;  /* the file's bytes, or its parts as in memory, aligned to 64; NULL: mapped */
     const ggufc_activation *activations; /* in order of execution; NULL without --trace */
     uint64_t n_activations;
 } ggufc_model;

@@ -7,6 +7,7 @@
  *
  *     make_model tinyllama-1.1b -o tinyllama.gguf
  *     make_model tiny --mixed --biases --seed 7 -o odd.gguf
+ *     make_model tiny --split 10 -o tiny.gguf         tiny-00001-of-00003.gguf and so on
  *
  * One pass: metadata and index are built in memory, tensors are streamed a few thousand values at a
  * time. The headers beside this file say how: _values (random numbers, storage types), random_blocks
@@ -70,6 +71,7 @@ typedef struct options {
     shape       shape;
     making      making;
     bool        shaped; /* a shape, or part of one, was given */
+    uint64_t    split;  /* tensors in a file; 0: one file has all */
     const char *out;
 } options;
 
@@ -96,6 +98,7 @@ static void print_help(void) {
          "  --type TYPE         a type of GGUF, as iq4_xs; q8_0 unless given\n"
          "  --mixed             each matrix of another type than the one before\n"
          "  --seed N            1 unless given; the same seed makes the same file\n"
+         "  --split N           files of N tensors each, OUT-00001-of-00003.gguf and so on\n"
          "  -o OUT.gguf         written under another name, and renamed when complete");
 }
 
@@ -154,6 +157,12 @@ static bool parse_seed(options *o, const char *text) {
     return true;
 }
 
+static bool parse_split(options *o, const char *text) {
+    if (!parse_whole(text, 1, UINT32_MAX, &o->split))
+        return usage("--split: expected a number of tensors, found \"%s\"", text);
+    return true;
+}
+
 static bool parse_out(options *o, const char *path) {
     o->out = path;
     return true;
@@ -164,7 +173,7 @@ static const struct valued {
     bool (*parse)(options *o, const char *value);
 } valued[] = {
     {"--type", parse_type}, {"--rope-base", parse_rope_base}, {"--seed", parse_seed},
-    {"-o", parse_out},
+    {"--split", parse_split}, {"-o", parse_out},
 };
 
 static bool parse_dimension(options *o, const struct dimension *d, const char *text) {
@@ -242,25 +251,34 @@ static bool parse_arguments(options *o, char **args) {
 
 #define CHUNK 8192 /* values at a time: stays in the first cache; whole blocks */
 
-static void write_header(file_out *f, const tensor_list *list, uint64_t n_kv, const char *pairs,
-                         size_t pairs_size) {
+/* What a file holds: all of the model, or a part of it. */
+typedef struct portion {
+    uint32_t    first, count; /* tensors */
+    uint64_t    n_kv;
+    const char *pairs;
+    size_t      pairs_size;
+    char        path[4096];
+} portion;
+
+static void write_header(file_out *f, const tensor_list *list, const portion *p) {
     const uint32_t version = 3;
-    const uint64_t n_tensors = list->count;
+    const uint64_t n_tensors = p->count;
     file_write(f, "GGUF", 4);
     file_write(f, &version, 4);
     file_write(f, &n_tensors, 8);
-    file_write(f, &n_kv, 8);
-    file_write(f, pairs, pairs_size);
-    for (uint32_t i = 0; i < list->count; i++) {
+    file_write(f, &p->n_kv, 8);
+    file_write(f, p->pairs, p->pairs_size);
+    for (uint32_t i = p->first; i < p->first + p->count; i++) {
         const tensor  *t = &list->items[i];
         const uint64_t length = strlen(t->name), dims[] = {t->columns, t->rows};
+        const uint64_t offset = t->offset - list->items[p->first].offset;
         const uint32_t n_dims = t->rows ? 2 : 1, type = t->type;
         file_write(f, &length, 8);
         file_write(f, t->name, length);
         file_write(f, &n_dims, 4);
         file_write(f, dims, n_dims * sizeof *dims);
         file_write(f, &type, 4);
-        file_write(f, &t->offset, 8);
+        file_write(f, &offset, 8);
     }
     file_pad(f, LLAMA_ALIGNMENT);
 }
@@ -295,16 +313,24 @@ static void write_tensor(file_out *f, const tensor *t, const shape *s, uint64_t 
     file_pad(f, LLAMA_ALIGNMENT);
 }
 
-/* The key-value pairs, in memory to be freed; NULL without memory. */
-static char *build_metadata(const options *o, uint64_t *n_kv, size_t *size) {
+static uint32_t count_parts(const options *o, const tensor_list *list) {
+    return o->split ? (uint32_t)((list->count + o->split - 1) / o->split) : 1;
+}
+
+/* The key-value pairs of file `part`, in memory to be freed; NULL without memory. The first has all
+   that is told of the model. */
+static char *build_metadata(const options *o, const tensor_list *list, uint32_t part, uint64_t *n_kv,
+                            size_t *size) {
     char *pairs = NULL;
     vocab v;
     meta  m = {.stream = open_memstream(&pairs, size)};
-    bool  good = m.stream && vocab_make(&v, o->shape.vocab, o->making.seed);
-    if (good) {
+    bool  good = m.stream && (part || vocab_make(&v, o->shape.vocab, o->making.seed));
+    if (good && !part) {
         llama_add_metadata(&m, &o->shape, &o->making, &v);
         vocab_free(&v);
     }
+    if (good && o->split)
+        meta_add_split(&m, part, count_parts(o, list), list->count);
     good = m.stream && !ferror(m.stream) && good;
     if (m.stream && fclose(m.stream))
         good = false;
@@ -316,33 +342,80 @@ static char *build_metadata(const options *o, uint64_t *n_kv, size_t *size) {
     return NULL;
 }
 
-static bool write_model(const options *o) {
-    tensor_list list;
-    uint64_t    n_kv, data_bytes;
-    size_t      pairs_size;
-    char       *pairs = build_metadata(o, &n_kv, &pairs_size);
-    file_out    f;
-    if (!pairs || !llama_list_tensors(&list, &o->shape, &o->making, &data_bytes)) {
+/* OUT.gguf's part is OUT-00001-of-00003.gguf. */
+static void name_part(const options *o, uint32_t part, uint32_t n_parts, portion *p) {
+    size_t stem = strlen(o->out);
+    if (stem > 5 && !strcmp(o->out + stem - 5, ".gguf"))
+        stem -= 5;
+    if (!o->split)
+        snprintf(p->path, sizeof p->path, "%s", o->out);
+    else
+        snprintf(p->path, sizeof p->path, "%.*s-%05u-of-%05u.gguf", (int)stem, o->out, part + 1, n_parts);
+}
+
+static bool write_portion(const options *o, const tensor_list *list, uint64_t data_bytes, const portion *p) {
+    file_out       f;
+    const uint32_t end = p->first + p->count;
+    const uint64_t to = end < list->count ? list->items[end].offset : data_bytes;
+    if (!file_begin(&f, p->path))
+        return false;
+    write_header(&f, list, p);
+    f.expected = f.written + to - list->items[p->first].offset;
+    for (uint32_t i = p->first; i < end && !f.error; i++) {
+        const tensor *t = &list->items[i];
+        if (value_has(t->type))
+            write_tensor(&f, t, &o->shape, o->making.seed);
+        else
+            write_blocks(&f, t, o->making.seed);
+    }
+    return file_finish(&f);
+}
+
+static bool write_part(const options *o, const tensor_list *list, uint64_t data_bytes, uint32_t part) {
+    uint32_t n_parts = count_parts(o, list), each = o->split < list->count ? (uint32_t)o->split : list->count;
+    portion  p = {.first = part * each, .count = each};
+    if (!o->split)
+        p.count = list->count;
+    if (p.count > list->count - p.first)
+        p.count = list->count - p.first;
+    char *pairs = build_metadata(o, list, part, &p.n_kv, &p.pairs_size);
+    if (!pairs) {
         fputs("make_model: out of memory\n", stderr);
-        free(pairs);
         return false;
     }
-    bool good = file_begin(&f, o->out);
-    if (good) {
-        write_header(&f, &list, n_kv, pairs, pairs_size);
-        f.expected = f.written + data_bytes;
-        for (uint32_t i = 0; i < list.count && !f.error; i++) {
-            const tensor *t = &list.items[i];
-            if (value_has(t->type))
-                write_tensor(&f, t, &o->shape, o->making.seed);
-            else
-                write_blocks(&f, t, o->making.seed);
-        }
-        good = file_finish(&f);
-    }
-    free(list.items);
+    p.pairs = pairs;
+    name_part(o, part, n_parts, &p);
+    bool good = write_portion(o, list, data_bytes, &p);
     free(pairs);
     return good;
+}
+
+/* Some parts alone would be of no use to anybody. */
+static void remove_parts(const options *o, uint32_t n, uint32_t n_parts) {
+    portion p;
+    for (uint32_t i = 0; i < n; i++) {
+        name_part(o, i, n_parts, &p);
+        unlink(p.path);
+    }
+}
+
+static bool write_model(const options *o) {
+    tensor_list list;
+    uint64_t    data_bytes;
+    if (!llama_list_tensors(&list, &o->shape, &o->making, &data_bytes)) {
+        fputs("make_model: out of memory\n", stderr);
+        return false;
+    }
+    uint32_t n_parts = count_parts(o, &list), done = 0;
+    bool good = n_parts <= UINT16_MAX; /* as many as the key can say */
+    if (!good)
+        fprintf(stderr, "make_model: %u parts, at most %d can be\n", n_parts, UINT16_MAX);
+    while (good && done < n_parts && write_part(o, &list, data_bytes, done))
+        done++;
+    if (done < n_parts)
+        remove_parts(o, done, n_parts);
+    free(list.items);
+    return done == n_parts;
 }
 
 int main(int argc, char **argv) {

@@ -169,7 +169,15 @@ static inline void llama_fill_rope_factors(float *out, const shape *s) {
 
 /* ---- metadata */
 
-enum { META_U32 = 4, META_I32 = 5, META_F32 = 6, META_BOOL = 7, META_STRING = 8, META_ARRAY = 9 };
+enum {
+    META_U16 = 2,
+    META_U32 = 4,
+    META_I32 = 5,
+    META_F32 = 6,
+    META_BOOL = 7,
+    META_STRING = 8,
+    META_ARRAY = 9
+};
 
 typedef struct meta {
     FILE    *stream; /* to memory: the count stands before the pairs */
@@ -194,6 +202,17 @@ static inline void meta_put_key(meta *m, const char *key, uint32_t type) {
 static inline void meta_add_u32(meta *m, const char *key, uint32_t value) {
     meta_put_key(m, key, META_U32);
     meta_put(m, &value, sizeof value);
+}
+
+/* What a part of a split model says of itself, as llama.cpp's gguf-split writes it. */
+static inline void meta_add_split(meta *m, uint32_t part, uint32_t n_parts, uint32_t n_tensors) {
+    const uint16_t no = (uint16_t)part, count = (uint16_t)n_parts;
+    meta_put_key(m, "split.no", META_U16);
+    meta_put(m, &no, sizeof no);
+    meta_put_key(m, "split.tensors.count", META_I32);
+    meta_put(m, &n_tensors, sizeof n_tensors);
+    meta_put_key(m, "split.count", META_U16);
+    meta_put(m, &count, sizeof count);
 }
 
 static inline void meta_add_f32(meta *m, const char *key, float value) {
