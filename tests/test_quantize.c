@@ -320,6 +320,27 @@ static void quantized_weights_can_be_again(void **state) {
     check_types(&row, 1);
 }
 
+/* The parts of a model make the file that the model in one makes. */
+static void a_split_model_becomes_one(void **state) {
+    (void)state;
+    static const odd_model split = { "split", "tiny --type f32 --split 12", "", "" };
+    char *whole = strdup(compiled_path("whole.gguf")), words[400], part[300];
+    snprintf(part, sizeof part, "%s", odd_model_make(&split, 902));
+    snprintf(part + strlen(part) - strlen(".gguf"), 40, "-00002-of-00003.gguf");
+    assert_true(exists(part));
+    snprintf(words, sizeof words, "{narrow} %s Q4_1", whole);
+    assert_made(words);
+    snprintf(words, sizeof words, "%s {out} Q4_1", part);
+    assert_made(words);
+    assert_true(same_file(whole, out));
+    snprintf(words, sizeof words, "%s %.*s3-of-00003.gguf Q4_1", part, (int)(strlen(part) - 15), part);
+    child c = quantize(words); /* over another part */
+    assert_int_equal(c.exit_code, 1);
+    assert_non_null(strstr(c.err, "is read to make it"));
+    child_free(&c);
+    free(whole);
+}
+
 /* ---- dry runs */
 
 static void a_dry_run_writes_nothing(void **state) {
@@ -404,6 +425,7 @@ int main(void) {
         cmocka_unit_test(alignment_is_kept),
         cmocka_unit_test(threads_make_the_same_bytes),
         cmocka_unit_test(quantized_weights_can_be_again),
+        cmocka_unit_test(a_split_model_becomes_one),
         cmocka_unit_test(a_dry_run_writes_nothing),
         cmocka_unit_test(the_demo_is_as_llama_cpp_makes_it),
     };
