@@ -99,6 +99,7 @@ NATIVE ?= $(shell $(CC) -march=native -E -xc /dev/null >/dev/null 2>&1 && echo -
 fast    = $(if $(SANITIZE),-O2,-O3 $(NATIVE) -ffp-contract=fast)
 fast_quant := $(patsubst %,$(OUT)/obj/compiler/quant/quant_%.o,read unpack unpack_iq)
 $(OUT)/obj/compiler/interp/%.o $(fast_quant): PLAIN_CFLAGS += $(fast)
+$(OUT)/obj/compiler/quantize/quantize_rows.o: PLAIN_CFLAGS += $(fast)
 
 # Blocks have the same bytes on every machine: nothing is contracted.
 exact = $(if $(SANITIZE),-O2,-O3 $(NATIVE)) -ffp-contract=off

@@ -14,6 +14,7 @@ static const struct {
     { "inspect", command_inspect },
     { "compare", command_compare },
     { "bench", command_bench },
+    { "quantize", command_quantize },
 };
 
 command_main *command_find(const char *name) {

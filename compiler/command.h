@@ -10,6 +10,7 @@ command_main command_run, command_trace; /* command_run.c */
 command_main command_compare;            /* command_compare.c */
 command_main command_dump;               /* command_dump.c */
 command_main command_bench;              /* command_bench.c */
+command_main command_quantize;           /* command_quantize.c */
 command_main command_inspect;            /* command_inspect.c */
 
 /* NULL where no command is called so. */

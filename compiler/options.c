@@ -173,7 +173,7 @@ static bool complete(const ggufc_compile_options *o) {
 
 static const char usage[] =
     "usage: ggufc MODEL.gguf -o FILE [options]\n"
-    "       ggufc run|trace|dump|inspect|compare|bench … (--help tells of each)\n\n"
+    "       ggufc run|trace|dump|inspect|compare|bench|quantize … (--help tells of each)\n\n"
     "Compiles a GGUF model to native code, linked into an executable that maps the weights.\n";
 
 enum options_result options_parse(ggufc_compile_options *o, int argc, char **argv) {

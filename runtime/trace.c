@@ -14,11 +14,11 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "gguf_header.h"
 #include "path.h"
 #include "session.h"
 #include "split.h"
 
-enum { GGUF_TYPE_I32 = 5, GGUF_TYPE_STRING = 8, GGUF_TYPE_ARRAY = 9, GGUF_VERSION = 3 };
 enum { TENSOR_F32 = 0, ALIGNMENT = 32, MAX_PATH = 4096 };
 
 typedef struct trace {
@@ -26,54 +26,12 @@ typedef struct trace {
     const trace_request *request;
     uint64_t *offsets; /* in the file, of each activation's first column; 0: left out */
     uint64_t  n_columns, end;
-    uint8_t  *header; /* NULL once memory has run out */
-    size_t    header_size, header_room;
+    gguf_header header;
     int       fd;
     int       failure; /* errno of the first write that failed */
 } trace;
 
 /* ---- the header */
-
-static void put(trace *t, const void *data, size_t size) {
-    if (!t->header) return;
-    if (t->header_size + size > t->header_room) {
-        size_t   room = 2 * (t->header_room + size);
-        uint8_t *more = realloc(t->header, room);
-        if (!more) free(t->header);
-        t->header = more;
-        t->header_room = room;
-        if (!more) return;
-    }
-    memcpy(t->header + t->header_size, data, size);
-    t->header_size += size;
-}
-
-static void put_u32(trace *t, uint32_t n) {
-    put(t, &n, sizeof n);
-}
-
-static void put_u64(trace *t, uint64_t n) {
-    put(t, &n, sizeof n);
-}
-
-static void put_string(trace *t, const char *text) {
-    put_u64(t, strlen(text));
-    put(t, text, strlen(text));
-}
-
-static void put_text(trace *t, const char *key, const char *text) {
-    put_string(t, key);
-    put_u32(t, GGUF_TYPE_STRING);
-    put_string(t, text);
-}
-
-static void put_tokens(trace *t) {
-    put_string(t, "activations.tokens");
-    put_u32(t, GGUF_TYPE_ARRAY);
-    put_u32(t, GGUF_TYPE_I32);
-    put_u64(t, t->request->n_tokens);
-    put(t, t->request->tokens, t->request->n_tokens * sizeof(int32_t));
-}
 
 static uint64_t row_bytes(const ggufc_activation *a) {
     return a->ne[0] * a->ne[1] * a->ne[2] * sizeof(float);
@@ -83,45 +41,35 @@ static bool is_wanted(const trace *t, const ggufc_activation *a) {
     return !t->request->filter || fnmatch(t->request->filter, a->name, 0) == 0;
 }
 
-/* The description of a tensor whose data stands `at` bytes into the data. */
-static void put_tensor(trace *t, const ggufc_activation *a, uint64_t at) {
+/* Returns where its data stands behind the header. */
+static uint64_t put_tensor(trace *t, const ggufc_activation *a) {
     uint32_t n_dims = a->ne[2] > 1 ? 3 : a->ne[1] > 1 ? 2 : 1;
-    put_string(t, a->name);
-    put_u32(t, n_dims + 1);
-    for (uint32_t i = 0; i < n_dims; i++) put_u64(t, a->ne[i]);
-    put_u64(t, t->n_columns);
-    put_u32(t, TENSOR_F32);
-    put_u64(t, at);
+    uint64_t dims[4] = { a->ne[0], a->ne[1], a->ne[2] };
+    dims[n_dims] = t->n_columns;
+    return gguf_header_put_tensor(&t->header, a->name, strlen(a->name), n_dims + 1, dims, TENSOR_F32,
+                                  row_bytes(a) * t->n_columns);
 }
 
-static uint64_t round_up(uint64_t n) {
-    return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+static void put_text(trace *t, const char *key, const char *text) {
+    gguf_header_put_text(&t->header, key, text, strlen(text));
 }
 
-static void put_header(trace *t, uint64_t n_tensors) {
+/* False: out of memory. */
+static bool put_header(trace *t) {
     char producer[256];
     snprintf(producer, sizeof producer, "%s, %s", t->model->compiler, t->model->target);
-    put(t, "GGUF", 4);
-    put_u32(t, GGUF_VERSION);
-    put_u64(t, n_tensors);
-    put_u64(t, 4);
+    gguf_header_begin(&t->header, ALIGNMENT);
     put_text(t, "general.type", "activations");
     put_text(t, "activations.producer", producer);
     put_text(t, "activations.model", path_base_name(t->model->path));
-    put_tokens(t);
-    uint64_t at = 0;
-    for (uint64_t i = 0; i < t->model->n_activations; i++) {
-        const ggufc_activation *a = &t->model->activations[i];
-        if (!is_wanted(t, a)) continue;
-        put_tensor(t, a, at);
-        t->offsets[i] = at;
-        at += round_up(row_bytes(a) * t->n_columns);
-    }
-    static const uint8_t zeros[ALIGNMENT];
-    put(t, zeros, round_up(t->header_size) - t->header_size);
+    gguf_header_put_i32s(&t->header, "activations.tokens", t->request->tokens, t->request->n_tokens);
     for (uint64_t i = 0; i < t->model->n_activations; i++)
-        if (is_wanted(t, &t->model->activations[i])) t->offsets[i] += t->header_size;
-    t->end = t->header_size + at;
+        if (is_wanted(t, &t->model->activations[i])) t->offsets[i] = put_tensor(t, &t->model->activations[i]);
+    if (!gguf_header_end(&t->header)) return false;
+    for (uint64_t i = 0; i < t->model->n_activations; i++)
+        if (is_wanted(t, &t->model->activations[i])) t->offsets[i] += t->header.size;
+    t->end = t->header.size + t->header.data_bytes;
+    return true;
 }
 
 /* ---- data */
@@ -176,7 +124,7 @@ static ggufc_status write_all(trace *t, ggufc_session *session, const char *temp
         return error_set(error, GGUFC_ERROR_OPTIONS, "%s: cannot be written: %s", r->path,
                          strerror(errno));
     ggufc_status status = GGUFC_OK;
-    write_at(t, t->header, t->header_size, 0);
+    write_at(t, t->header.data, t->header.size, 0);
     if (!t->failure && ftruncate(t->fd, (off_t)t->end) != 0) t->failure = errno;
     if (!t->failure)
         status = ggufc_session_trace(session, r->tokens, r->n_tokens, keep_rows, t, error);
@@ -214,14 +162,12 @@ ggufc_status trace_write(ggufc_session *session, const trace_request *request,
         sizeof temporary)
         return error_set(error, GGUFC_ERROR_OPTIONS, "the path of the trace is too long");
     t.offsets = calloc(t.model->n_activations + 1, sizeof *t.offsets);
-    t.header = malloc(t.header_room = 4096);
-    if (t.offsets && t.header) put_header(&t, n);
-    if (t.offsets && t.header)
+    if (t.offsets && put_header(&t))
         status = write_all(&t, session, temporary, error);
     else
         status = error_set(error, GGUFC_ERROR_MEMORY, "out of memory");
     *report = (trace_report){ n, t.end };
     free(t.offsets);
-    free(t.header);
+    gguf_header_free(&t.header);
     return status;
 }
