@@ -102,7 +102,7 @@ static const odd_model odd_models[] = {
 /* Makes the model's files in the test's folder; the path of the GGUF, good until the next call. */
 static inline const char *odd_model_make(const odd_model *m, size_t number) {
     static char path[256];
-    char        tool[512], words[512], name[32], *argv[48] = {tool}, *rest = words;
+    char        tool[512], words[768], name[32], *argv[48] = {tool}, *rest = words;
     const char *tools = getenv("GGUFC_TOOLS");
     int         n = 1;
     snprintf(name, sizeof name, "odd%zu.gguf", number);

@@ -8,10 +8,7 @@
  * Golden logits were made with a key-value cache of F32, ours is F16; a margin below 0.1 between
  * the two most likely tokens decides nothing. */
 #include "compiled_model.h"
-#include "golden_stories.h"
-
-#include "diag.h"
-#include "gguf.h"
+#include "golden_logits.h"
 
 #include <math.h>
 
@@ -24,38 +21,8 @@ enum { MAX_TOKENS = STORY_MOST_TOKENS, VOCAB = 1024, BEST = 8, OTHERS_STEP = 128
 
 static const double margin = 0.1;
 
-/* ---- golden logits */
-
-typedef struct golden {
-    uint32_t n_tokens, n_vocab;
-    int32_t  tokens[MAX_TOKENS];
-    float   *logits; /* [n_tokens][n_vocab] */
-} golden;
-
 static bool exists(const char *path) {
     return access(path, R_OK) == 0;
-}
-
-static golden read_activations(const char *path) {
-    golden     g = {0};
-    arena     *memory = arena_new();
-    diag       d = {0};
-    gguf_file *f = gguf_open(memory, &d, path);
-    gguf_array ids;
-    assert_non_null(f);
-    const gguf_tensor *t = gguf_find_tensor(f, "result_output");
-    assert_non_null(t);
-    assert_int_equal(gguf_get_array(f, &d, "activations.tokens", GGUF_I32, &ids), GGUF_PRESENT);
-    g.n_tokens = (uint32_t)ids.count;
-    g.n_vocab = (uint32_t)t->dims[0];
-    assert_true(g.n_tokens > 0 && g.n_tokens <= MAX_TOKENS && t->dims[1] == g.n_tokens);
-    for (uint32_t i = 0; i < g.n_tokens; i++) g.tokens[i] = (int32_t)gguf_array_u32(&ids, i);
-    g.logits = malloc(t->bytes);
-    assert_non_null(g.logits);
-    memcpy(g.logits, f->data + t->offset, t->bytes);
-    gguf_close(f);
-    arena_free(memory);
-    return g;
 }
 
 /* A line of LOGITS_TEXT: the token, then id:logit of the best, best first, and of others. */
@@ -176,7 +143,7 @@ static void compare_all_logits(void **state) {
             print_message("%s\n", no_shared);
             skip();
         }
-        golden truth = read_activations(models[k].activations);
+        golden truth = golden_read(models[k].activations);
         double worst = 0;
         size_t i = 0;
         for (const compiled_variant *v; (v = next_variant(&i));)
@@ -189,7 +156,7 @@ static void compare_all_logits(void **state) {
 /* ---- some logits, from the project itself */
 
 static void update_logits_text(void) {
-    golden truth = read_activations(models[1].activations);
+    golden truth = golden_read(models[1].activations);
     FILE  *f = fopen(LOGITS_TEXT, "w");
     assert_non_null(f);
     assert_int_equal(truth.n_vocab, VOCAB);

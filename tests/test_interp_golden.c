@@ -5,35 +5,9 @@
 #include "interp_fixture.h"
 
 #include "golden_stories.h"
+#include "golden_types.h"
 #include "recording.h"
 #include "session.h"
-
-#define SHARED "../shared/"
-
-/* Most NMSE of all logits. Golden caches are F32 and ours is F16, which alone makes 1.5e-5 of Q8_0
-   (golden/README.md) and more where activations are rounded more coarsely; limits are twice to
-   three times what was measured. */
-typedef struct golden_type {
-    const char *model, *activations;
-    double      logits;
-    double      margin; /* from which on the most likely token must be golden's, golden/README.md */
-} golden_type;
-
-static const golden_type types[] = {
-    {"f32", "f32", 1e-8, 0.1}, {"f16", "f16", 1e-7, 0.1}, {"bf16", "bf16", 3e-6, 0.1},
-    {"q8_0", "q8_0", 4e-5, 0.1}, {"q4_0", "q4_0", 6e-5, 0.1}, {"q4_1", "q4_1", 6e-5, 0.1},
-    {"q5_0", "q5_0", 4e-5, 0.1}, {"q5_1", "q5_1", 8e-5, 0.1}, {"q4_k_m", "q4_k_m", 6e-5, 0.1},
-    {"q5_k_m", "q5_k_m", 5e-5, 0.1}, {"q6_k", "q6_k", 2e-4, 0.1}, {"iq4_nl", "iq4_nl", 5e-5, 0.1},
-    {"iq4_xs", "iq4_xs", 8e-5, 0.1}, {"mxfp4", "mxfp4", 3e-5, 0.1}, {"nvfp4", "nvfp4", 7e-5, 0.1},
-    {"q8_0", "q8_0.f16-kv", 4e-5, 0.1},
-
-    /* below 4 bits */
-    {"q2_k", "q2_k", 4e-4, 0.3}, {"q3_k_m", "q3_k_m", 3e-4, 0.3}, {"tq1_0", "tq1_0", 7e-4, 0.3},
-    {"tq2_0", "tq2_0", 7e-4, 0.3}, {"q1_0", "q1_0", 5e-5, 0.3}, {"q2_0", "q2_0", 2e-4, 0.3},
-    {"iq1_s", "iq1_s", 9e-4, 0.3}, {"iq1_m", "iq1_m", 3e-4, 0.3}, {"iq2_xxs", "iq2_xxs", 4e-4, 0.3},
-    {"iq2_xs", "iq2_xs", 3e-4, 0.3}, {"iq2_s", "iq2_s", 2e-4, 0.3}, {"iq3_xxs", "iq3_xxs", 1e-4, 0.3},
-    {"iq3_s", "iq3_s", 1e-4, 0.3},
-};
 
 /* Of an op alone: some hundred roundings to f32; the rounded cache. */
 static const double most_of_op = 1e-12, most_of_attention = 1e-6;
@@ -46,22 +20,16 @@ typedef struct golden {
     double      worst; /* NMSE of an op alone, attention left out */
 } golden;
 
-static const char *model_path(const golden_type *type) {
-    static char path[256];
-    snprintf(path, sizeof path, SHARED "demo-model/storyteller-%s.gguf", type->model);
-    return path;
-}
-
 static void open_model(interpreted *x, const golden_type *type) {
     static const odd_model llama = {.name = "storyteller", .template = "", .text = ""};
-    interpreted_open(x, &llama, model_path(type));
+    interpreted_open(x, &llama, golden_model_path(type));
 }
 
 static bool golden_open(golden *g, const golden_type *type) {
     char path[256];
     diag d = {0};
-    snprintf(path, sizeof path, SHARED "golden/storyteller-%s.gguf", type->activations);
-    if (access(model_path(type), R_OK) || access(path, R_OK)) return false;
+    snprintf(path, sizeof path, GOLDEN_SHARED "golden/storyteller-%s.gguf", type->activations);
+    if (access(golden_model_path(type), R_OK) || access(path, R_OK)) return false;
     *g = (golden){.type = type};
     open_model(&g->x, type);
     g->r = recording_open(g->x.memory, &d, path, NULL);
@@ -163,7 +131,7 @@ static void force_stories(const golden_type *type) {
     interpreted  x;
     uint32_t     most = 0, checked = 0;
     snprintf(name, sizeof name, "storyteller-%s", type->model);
-    uint32_t n = read_stories(SHARED "golden/greedy.tsv", name, stories, ARRAY_LEN(stories));
+    uint32_t n = read_stories(GOLDEN_SHARED "golden/greedy.tsv", name, stories, ARRAY_LEN(stories));
     for (uint32_t k = 0; k < n; k++) most = stories[k].n_tokens > most ? stories[k].n_tokens : most;
     open_model(&x, type);
     ggufc_model m = interpreted_model(&x, &(interp_options){.n_ctx = most, .n_batch = 64});
@@ -174,27 +142,27 @@ static void force_stories(const golden_type *type) {
 
 static void force_all(void **state) {
     (void)state;
-    if (access(SHARED "golden/greedy.tsv", R_OK)) {
-        print_message("skipped: " SHARED "golden is not here\n");
+    if (access(GOLDEN_SHARED "golden/greedy.tsv", R_OK)) {
+        print_message("skipped: " GOLDEN_SHARED "golden is not here\n");
         skip();
     }
-    for (size_t i = 0; i < ARRAY_LEN(types); i++)
-        if (!strcmp(types[i].model, types[i].activations)) force_stories(&types[i]);
+    for (size_t i = 0; i < ARRAY_LEN(golden_types); i++)
+        if (!strcmp(golden_types[i].model, golden_types[i].activations)) force_stories(&golden_types[i]);
 }
 
 static void compare_all(void **state) {
     (void)state;
     uint32_t n = 0;
-    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(golden_types); i++) {
         golden g;
-        if (!golden_open(&g, &types[i])) continue;
+        if (!golden_open(&g, &golden_types[i])) continue;
         compare_logits(&g);
         compare_ops(&g);
         golden_close(&g);
         n++;
     }
-    if (n == ARRAY_LEN(types)) return;
-    print_message("skipped: " SHARED "golden is not here\n");
+    if (n == ARRAY_LEN(golden_types)) return;
+    print_message("skipped: " GOLDEN_SHARED "golden is not here\n");
     skip();
 }
 

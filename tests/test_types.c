@@ -1,5 +1,5 @@
 /* Every type of weights, from its blocks to logits: make_model makes a model of random blocks, which
- * interpreted in both ways is the same op by op, and compiled where its type compiles. */
+ * interpreted in both ways and compiled is the same op by op. */
 #include "child.h"
 #include "compare_fixture.h"
 
@@ -9,7 +9,8 @@
 #define SHAPE "--layers", "2", "--embd", "256", "--heads", "4", "--kv-heads", "1", "--ff", "320", \
               "--vocab", "300", "--ctx", "64"
 
-static const int32_t ids[] = { 1, 17, 260, 99, 280, 4, 17 };
+/* More than are multiplied row by row. */
+static const int32_t ids[] = { 1, 17, 260, 99, 280, 4, 17, 45, 200, 3, 77 };
 
 static const char *make(const char *type) {
     const char *tools = getenv("GGUFC_TOOLS");
@@ -38,21 +39,9 @@ static bool is_of_weights(uint32_t type) {
            type != QUANT_Q8_1;
 }
 
-static bool is_compiled(const char *path) {
-    arena     *a = arena_new();
-    diag       d = { 0 };
-    gguf_file *f = gguf_open(a, &d, path);
-    bool       all = true;
-    assert_non_null(f);
-    for (uint64_t i = 0; i < f->n_tensors; i++) all &= quant_find(f->tensors[i].type)->compiled;
-    gguf_close(f);
-    arena_free(a);
-    return all;
-}
-
 static void every_type_is_the_same_in_any_way(void **state) {
     (void)state;
-    uint32_t n = 0, n_compiled = 0;
+    uint32_t n = 0;
     in_folder("");
     for (uint32_t t = 0; t < QUANT_COUNT; t++) {
         if (!is_of_weights(t)) continue;
@@ -60,13 +49,9 @@ static void every_type_is_the_same_in_any_way(void **state) {
         const char *interpreted = arena_printf(folder_paths, "interpreted:%s", model);
         assert_same(interpreted, arena_printf(folder_paths, "reference:%s", model));
         n++;
-        if (!is_compiled(model)) continue;
         assert_same(model, interpreted);
-        n_compiled++;
     }
-    print_message("%u types, %u of them compiled\n", n, n_compiled);
     assert_int_equal(n, 28);
-    assert_true(n_compiled >= 4);
 }
 
 int main(void) {
