@@ -26,7 +26,7 @@ typedef LLVMTypeRef  type;
 
 typedef struct emit_options {
     uint32_t unroll; /* blocks of a row that stand straight-line in a decode kernel; 0: all */
-    uint32_t prefetch; /* bytes ahead that a decode kernel asks for weights in memory; 0: it does not */
+    isa_prefetch prefetch; /* for weights that decode kernels read from memory */
 } emit_options;
 
 #define EMIT_MAX_ARGS 24
@@ -74,7 +74,7 @@ void emit_store(emit *e, val v, val pointer, uint32_t align);
 val  emit_local(emit *e, uint64_t bytes); /* in the frame of the kernel, aligned to 64 */
 
 /* Asks for the cache line at an address, which need not be one. */
-enum { EMIT_PREFETCH_L2 = 2, EMIT_PREFETCH_L1 = 3, EMIT_LINE_BYTES = 64 };
+enum { EMIT_PREFETCH_L2 = 2, EMIT_LINE_BYTES = 64 };
 void emit_prefetch(emit *e, val pointer, uint32_t level);
 
 /* ---- arithmetic that reads better named */

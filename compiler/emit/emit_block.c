@@ -27,12 +27,6 @@ static val either(emit *e, val a, val b) {
     return LLVMBuildOr(e->builder, a, b, "");
 }
 
-static val words_of(emit *e, const uint32_t numbers[4]) {
-    val all[4];
-    for (int i = 0; i < 4; i++) all[i] = emit_i32(e, numbers[i]);
-    return LLVMConstVector(all, 4);
-}
-
 /* The 4 · n bytes of n words (2 or 4), as i16. */
 static val bytes_of(emit *e, const val *words, uint32_t n, LLVMOpcode extend) {
     val v = LLVMGetPoison(emit_vector(e->i32, n));
@@ -108,22 +102,33 @@ static val integers_q3_k(emit *e, const emit_block *b, val block, val *minima) {
     return emit_sub(e, bytes_of(e, words, 4, LLVMZExt), emit_splat_int(e, e->i16, 32, 16));
 }
 
-/* As vectors of four words: the first holds four scales and the high bits of four more, the second the
-   same of minima, the third the low bits of both. */
+static val and_i64(emit *e, val v, uint64_t mask) {
+    return LLVMBuildAnd(e->builder, v, emit_i64(e, mask), "");
+}
+
+static val up_i64(emit *e, val v, uint32_t by) {
+    return LLVMBuildShl(e->builder, v, emit_i64(e, by), "");
+}
+
+static val down_i64(emit *e, val v, uint32_t by) {
+    return LLVMBuildLShr(e->builder, v, emit_i64(e, by), "");
+}
+
+static val eight_words(emit *e, val bytes) {
+    return emit_cast(e, LLVMZExt, LLVMBuildBitCast(e->builder, bytes, emit_vector(e->i8, 8), ""), e->i16);
+}
+
+/* Four bytes hold scales, four more minima, and the high bits of as many again; the last four hold the low
+   bits of these. Done by integer units: the vector units have enough to do. */
 static val integers_q4_k(emit *e, const emit_block *b, val block, val *minima) {
-    static const uint32_t own[] = {0, 0, 1, 1}, common[] = {2, 2, 2, 2};
-    static const uint32_t own_down[] = {0, 2, 0, 2}, common_down[] = {0, 0, 0, 4};
-    static const uint32_t own_mask[] = {0x3f3f3f3f, 0x30303030, 0x3f3f3f3f, 0x30303030};
-    static const uint32_t common_mask[] = {0, 0x0f0f0f0f, 0, 0x0f0f0f0f};
-    val at = emit_at_const(e, block, find_field(b, QUANT_ROLE_SUB)->offset);
-    val v = emit_load(e, emit_vector(e->i32, 4), at, 1); /* the last word is of quants */
-    val first = LLVMBuildLShr(e->builder, emit_permute(e, v, own, 4), words_of(e, own_down), "");
-    val second = LLVMBuildLShr(e->builder, emit_permute(e, v, common, 4), words_of(e, common_down), "");
-    val all = either(e, LLVMBuildAnd(e->builder, first, words_of(e, own_mask), ""),
-                     LLVMBuildAnd(e->builder, second, words_of(e, common_mask), ""));
-    val bytes = LLVMBuildBitCast(e->builder, all, emit_vector(e->i8, 16), "");
-    *minima = emit_cast(e, LLVMZExt, emit_pick(e, bytes, NULL, 8, 1, 8), e->i16);
-    return emit_cast(e, LLVMZExt, emit_pick(e, bytes, NULL, 0, 1, 8), e->i16);
+    uint32_t at = find_field(b, QUANT_ROLE_SUB)->offset;
+    val own = emit_load(e, e->i64, emit_at_const(e, block, at), 1);
+    val common = LLVMBuildZExt(e->builder, bits_u32(e, block, at + 8), e->i64, "");
+    val high = and_i64(e, down_i64(e, own, 2), 0x3030303030303030);
+    val low = and_i64(e, either(e, common, up_i64(e, common, 28)), 0x0f0f0f0f0f0f0f0f);
+    val first = and_i64(e, own, 0x3f3f3f3f3f3f3f3f), last = either(e, low, high); /* scales, then minima */
+    *minima = eight_words(e, either(e, down_i64(e, first, 32), and_i64(e, last, 0xffffffff00000000)));
+    return eight_words(e, either(e, and_i64(e, first, 0xffffffff), up_i64(e, last, 32)));
 }
 
 static val integers_q6_k(emit *e, const emit_block *b, val block, val *minima) {
@@ -273,22 +278,25 @@ const emit_block *emit_block_find(enum quant_type weight) {
     return NULL;
 }
 
-bool emit_block_by_halves(const emit_block *b) {
+uint32_t emit_block_half(const emit_block *b) {
     const quant_info *info = quant_find(b->weight);
     for (uint32_t i = 0; i < info->n_fields; i++)
         if (info->fields[i].role == QUANT_ROLE_QUANT && info->fields[i].kind == QUANT_FIELD_4BITS)
-            return b->sub == 32 && info->fields[i].group == 16;
-    return false;
+            return b->sub == 32 && info->fields[i].group <= 32 ? info->fields[i].group : 0;
+    return 0;
 }
 
-/* Two f16 (of a little-endian target), `apart` bytes, are joined as integers: that keeps the vector units
-   free. */
-static val two_halves(emit *e, val first_at, uint32_t apart) {
-    val first = emit_load(e, e->i32, first_at, 1); /* its scale is the lower half */
-    val second = emit_load(e, e->i32, emit_at_const(e, first_at, apart - 2), 1); /* and the upper half here */
-    val joined = either(e, LLVMBuildAnd(e->builder, first, emit_i32(e, 0xffff), ""),
-                        LLVMBuildAnd(e->builder, second, emit_i32(e, 0xffff0000), ""));
-    return emit_half_to_f32(e, LLVMBuildBitCast(e->builder, joined, emit_vector(e->i16, 2), ""));
+/* n f16 (at most 4, of a little-endian target), `apart` bytes, are joined as integers: the vector units have
+   enough to do. Each is loaded with what is around it, so that it comes to stand at its place. */
+static val joined_halves(emit *e, val first_at, uint32_t apart, uint32_t n) {
+    type whole = LLVMIntTypeInContext(e->context, 16 * n);
+    val  all = LLVMConstNull(whole);
+    for (uint32_t i = 0; i < n; i++) {
+        val loaded = emit_load(e, whole, emit_at_const(e, first_at, i * (apart - 2)), 1);
+        val mask = LLVMConstInt(whole, 0xffffull << 16 * i, false);
+        all = either(e, all, LLVMBuildAnd(e->builder, loaded, mask, ""));
+    }
+    return emit_half_to_f32(e, LLVMBuildBitCast(e->builder, all, emit_vector(e->i16, n), ""));
 }
 
 bool emit_block_halves(const emit_block *b, uint32_t *scale, int32_t *minimum) {
@@ -304,7 +312,7 @@ static val of_blocks(emit *e, const emit_block *b, val block, uint32_t n, int32_
                      val (*one)(emit *, const emit_block *, val)) {
     uint32_t bytes = quant_find(b->weight)->block_bytes;
     if (n == 1) return one(e, b, block);
-    if (n == 2 && half >= 0) return two_halves(e, emit_at_const(e, block, (uint32_t)half), bytes);
+    if (n <= 4 && half >= 0) return joined_halves(e, emit_at_const(e, block, (uint32_t)half), bytes, n);
     return emit_concat(e, of_blocks(e, b, block, n / 2, half, one),
                        of_blocks(e, b, emit_at_const(e, block, n / 2 * bytes), n / 2, half, one));
 }

@@ -50,8 +50,8 @@ struct emit_block {
 /* NULL for types of plain numbers. */
 const emit_block *emit_block_find(enum quant_type weight);
 
-/* Whether a byte holds two nibbles of a block of 32, values i and i + 16. */
-bool emit_block_by_halves(const emit_block *b);
+/* Where a byte holds two nibbles, values i and i + h of 2h: h, 16 or 32; else 0. */
+uint32_t emit_block_half(const emit_block *b);
 
 /* The scales of `n` (a power of two) blocks in a row, which have one each where they are more. */
 val emit_block_scales(emit *e, const emit_block *b, val block, uint32_t n);

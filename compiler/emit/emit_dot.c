@@ -21,10 +21,17 @@
 
 #define CACHED_BYTES   (16u << 20) /* of all weights: more does not stay in a cache between tokens */
 
-/* Asks for the cache lines that begin in bytes [from, to) of `at`, options.prefetch ahead. */
-static void prefetch(emit *e, val at, uint64_t from, uint64_t to) {
+/* Asks for the cache lines that begin in bytes [from, to) of `at`, so many ahead. */
+static void prefetch(const dot *d, val at, uint64_t from, uint64_t to) {
     for (uint64_t line = round_up(from, EMIT_LINE_BYTES); line < to; line += EMIT_LINE_BYTES)
-        emit_prefetch(e, emit_at_const(e, at, line + e->options.prefetch), EMIT_PREFETCH_L1);
+        emit_prefetch(d->e, emit_at_const(d->e, at, line + d->prefetch), EMIT_PREFETCH_L2);
+}
+
+/* How far ahead; 0: not at all, as for weights that a cache holds. */
+static uint32_t prefetch_distance(const emit *e, enum quant_type weight) {
+    if (!emit_weights_are_streamed(e)) return 0;
+    bool packed = quant_row_bytes(weight, quant_find(weight)->block_len) < quant_find(weight)->block_len;
+    return packed ? e->options.prefetch.packed : e->options.prefetch.bytes;
 }
 
 /* `count` steps from element `first` on, to the accumulators in turn: acc[a · n_tokens + t]. */
@@ -32,9 +39,9 @@ static void steps(const dot *d, const dot_kind *kind, val first, uint64_t count,
     emit    *e = d->e;
     uint32_t length = kind->length(e->isa, d->weight);
     uint64_t bytes = quant_row_bytes(d->weight, length);
-    val      start = d->streamed ? emit_at(e, d->row, emit_row_bytes(e, d->weight, first)) : NULL;
+    val      start = d->prefetch ? emit_at(e, d->row, emit_row_bytes(e, d->weight, first)) : NULL;
     for (uint64_t s = 0; s < count; s++) {
-        if (d->streamed) prefetch(e, start, s * bytes, (s + 1) * bytes);
+        if (d->prefetch) prefetch(d, start, s * bytes, (s + 1) * bytes);
         kind->step(d, emit_add(e, first, emit_i64(e, s * length)), length,
                    acc + s % kind->n_accumulators * d->n_tokens);
     }
@@ -118,7 +125,7 @@ val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_to
     while (width < n) width *= 2;
     if (emit_function_begin(e, name, emit_vector(e->f32, width), params, n_tokens == 1 ? 2 : 3)) {
         dot d = {.e = e, .weight = weight, .k = k, .n_tokens = n_tokens};
-        d.streamed = e->options.prefetch && n_tokens == 1 && emit_weights_are_streamed(e);
+        if (n_tokens == 1) d.prefetch = prefetch_distance(e, weight);
         d.layout = isa_activation_layout(e->isa, quant_find(weight)->activation, k);
         d.row = LLVMGetParam(e->fn, 0);
         for (uint32_t t = 0; t < n_tokens; t++)

@@ -12,7 +12,7 @@ typedef struct dot {
     enum quant_type   weight;
     uint64_t          k;
     uint32_t          n_tokens;
-    bool              streamed; /* the weights come from memory, not from a cache */
+    uint32_t          prefetch; /* bytes ahead that are asked for; 0: none */
     val               row, x[DOT_MAX_SUMS];
     activation_layout layout;
 } dot;

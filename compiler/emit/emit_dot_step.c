@@ -10,8 +10,8 @@
 #include "emit_block.h"
 #include "emit_dot.h"
 
-#define WORDS_PIECE  32 /* weights at once: with 64, spreading nibbles and scales took more than it saved */
-#define WORDS_CHAINS 2  /* a block's sums: one alone is too long a chain, rows came a tenth slower */
+#define WORDS_LANES  8 /* of a block's sums */
+#define WORDS_CHAINS 2 /* of them where pairs are summed: one alone is too long, rows came a tenth slower */
 
 /* ---- plain numbers */
 
@@ -44,6 +44,13 @@ static void step_pairs(const dot *d, val at, uint32_t length, val *acc) {
 
 /* ---- blocks */
 
+/* How long the halves are of which the ISA takes several at a time, first ones, then last ones; 0: it does
+   not. */
+static uint32_t half_of(const isa *target, enum quant_type weight, uint32_t length) {
+    uint32_t half = emit_block_half(emit_block_find(weight));
+    return half < target->dot_length && length % (2 * target->dot_length) == 0 ? half : 0;
+}
+
 /* Blocks of weights being multiplied: `length` of them from element `at` on. */
 typedef struct blocks {
     const dot        *d;
@@ -51,23 +58,23 @@ typedef struct blocks {
     val               at, block;
     uint32_t          length, n; /* weights, blocks */
     uint32_t          piece;     /* weights that the ISA takes at once */
-    bool              by_halves; /* a piece of first halves of blocks of 32, then one of the last */
+    uint32_t          half;      /* of half_of: a piece is first halves, the next the last ones of these */
 } blocks;
 
-static blocks blocks_at(const dot *d, val at, uint32_t length, uint32_t piece) {
+static blocks blocks_at(const dot *d, val at, uint32_t length, uint32_t most) {
     blocks b = {.d = d, .form = emit_block_find(d->weight), .at = at, .length = length};
     b.block = emit_at(d->e, d->row, emit_row_bytes(d->e, d->weight, at));
     b.n = length / quant_find(d->weight)->block_len;
-    b.piece = length < piece ? length : piece;
-    b.by_halves = emit_block_by_halves(b.form) && length % (2 * piece) == 0;
+    b.half = half_of(d->e->isa, d->weight, length);
+    b.piece = length < most ? length : most;
     return b;
 }
 
 /* The weights of the piece that begins at `first`. */
 static emit_span piece_span(const blocks *b, uint32_t first) {
-    if (!b->by_halves) return emit_span_of(first, b->piece);
-    uint32_t half = first / b->piece % 2;
-    return (emit_span){first - half * b->piece + half * 16, b->piece, 16, 32};
+    if (!b->half) return emit_span_of(first, b->piece);
+    uint32_t last = first / b->piece % 2;
+    return (emit_span){first - last * b->piece + last * b->half, b->piece, b->half, 2 * b->half};
 }
 
 /* What token t has of `bytes` bytes for every `each` activations, `n` numbers from the blocks' first, or
@@ -83,7 +90,8 @@ static val of_token(const blocks *b, uint32_t t, uint64_t part, uint32_t each, t
 }
 
 static val quants_of_token(const blocks *b, uint32_t t, uint32_t first) {
-    return of_token(b, t, b->by_halves ? b->d->layout.halved : 0, 1, b->d->e->i8, 1, first, b->piece);
+    uint64_t part = b->half ? b->d->layout.halved[b->half / 32] : 0;
+    return of_token(b, t, part, 1, b->d->e->i8, 1, first, b->piece);
 }
 
 /* ---- scaled */
@@ -97,8 +105,8 @@ static uint32_t dot_bias(const blocks *b) {
 
 static val dot_begin(const blocks *b, uint32_t t, uint32_t first) {
     emit    *e = b->d->e;
-    uint32_t bias = dot_bias(b), down = 0, each = b->by_halves ? 8 : 4;
-    uint64_t part = b->by_halves ? b->d->layout.halved_corrections : b->d->layout.corrections;
+    uint32_t bias = dot_bias(b), down = 0, each = b->half ? 8 : 4;
+    uint64_t part = b->half ? b->d->layout.halved_corrections : b->d->layout.corrections;
     if (!bias) return LLVMConstNull(emit_vector(e->i32, b->piece / 4));
     val v = of_token(b, t, part, each, e->i32, 4, first / each, b->piece / 4);
     while (bias << down < 128) down++;
@@ -133,7 +141,7 @@ static void step_scaled(const dot *d, val at, uint32_t length, val *acc) {
     blocks   b = blocks_at(d, at, length, e->isa->dot_length);
     val      scales = emit_block_scales(e, b.form, b.block, b.n), quants[256 / 16];
     val      minima = b.form->minima ? emit_block_minima(e, b.form, b.block, b.n) : NULL;
-    uint32_t subs = emit_length(scales), summed = b.by_halves ? 2 * b.piece : b.piece;
+    uint32_t subs = emit_length(scales), summed = b.half ? 2 * b.piece : b.piece;
     for (uint32_t i = 0; i < length; i += b.piece) {
         emit_span s = piece_span(&b, i);
         quants[i / b.piece] = b.form->quants(e, b.form, b.block, &s, dot_bias(&b));
@@ -164,6 +172,11 @@ static val sums_of_subs(const blocks *b, uint32_t t, val integers) {
     return e->isa->dot_words(e, integers, counts, NULL);
 }
 
+/* Weights at once. Pairs are not taken 64 at a time: spreading nibbles and scales took more than it saved. */
+static uint32_t words_piece(const isa *target) {
+    return target->narrow ? target->dot_length : 32;
+}
+
 /* Quants are multiplied as they are stored: what they are too large by is subtracted from the sum. */
 static val words_begin(const blocks *b, uint32_t t, val integers) {
     emit    *e = b->d->e;
@@ -175,34 +188,60 @@ static val words_begin(const blocks *b, uint32_t t, val integers) {
     return emit_widen(e, LLVMBuildNeg(e->builder, excess, ""), lanes);
 }
 
+/* Products as i16, of a piece in sums of two, or of two pieces in sums of four (isa.narrow). */
+static val words_products(const blocks *b, const val *quants, uint32_t t, uint32_t first) {
+    emit *e = b->d->e;
+    if (!e->isa->narrow) return e->isa->dot_pairs(e, quants[first / b->piece], quants_of_token(b, t, first));
+    val sums[2], none = LLVMConstNull(emit_vector(e->i32, b->piece / 4));
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t at = first + i * b->piece;
+        sums[i] = dot_products(b, quants[at / b->piece], quants_of_token(b, t, at), none);
+    }
+    return e->isa->narrow(e, sums[0], sums[1]);
+}
+
+/* The integer that each of those is multiplied with. */
+static val words_scales(const blocks *b, val integers, uint32_t first) {
+    uint32_t order[2 * EMIT_MAX_LANES], n = b->piece / 2;
+    bool     narrow = b->d->e->isa->narrow;
+    for (uint32_t i = 0; i < n; i++) {
+        emit_span s = piece_span(b, narrow ? first + i / 4 % 2 * b->piece : first);
+        order[i] = emit_span_at(&s, narrow ? i / 8 * 16 + i % 4 * 4 : 2 * i) / b->form->sub;
+    }
+    return emit_permute(b->d->e, integers, order, n);
+}
+
 static void step_words(const dot *d, val at, uint32_t length, val *acc) {
-    emit  *e = d->e;
-    blocks b = blocks_at(d, at, length, WORDS_PIECE);
-    val    quants[256 / 16], scales[256 / 16], minima;
-    val    integers = b.form->integers(e, b.form, b.block, &minima);
-    val    factors = b.form->factors(e, b.form, b.block);
+    emit    *e = d->e;
+    blocks   b = blocks_at(d, at, length, words_piece(e->isa));
+    val      quants[256 / 16], scales[256 / 16], minima;
+    uint32_t summed = e->isa->narrow ? 2 * b.piece : b.piece;
+    val      integers = b.form->integers(e, b.form, b.block, &minima);
+    val      factors = b.form->factors(e, b.form, b.block);
     for (uint32_t i = 0; i < length; i += b.piece) {
         emit_span s = piece_span(&b, i);
         quants[i / b.piece] = b.form->quants(e, b.form, b.block, &s, b.form->offset);
-        val own = of_values(&b, integers, i, b.piece);
-        scales[i / b.piece] = emit_spread(e, own, b.piece / 2 / emit_length(own));
+        if (i % summed == 0) scales[i / summed] = words_scales(&b, integers, i);
     }
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val x_scale = of_token(&b, t, d->layout.scales, 256, e->f32, 4, 0, 1);
         val chains[WORDS_CHAINS] = {words_begin(&b, t, integers)};
-        for (uint32_t i = 0; i < length; i += b.piece) {
-            val *chain = &chains[i / b.piece % WORDS_CHAINS];
-            val  pairs = e->isa->dot_pairs(e, quants[i / b.piece], quants_of_token(&b, t, i));
-            *chain = e->isa->dot_words(e, pairs, scales[i / b.piece], *chain);
+        for (uint32_t i = 0; i < length; i += summed) {
+            val *chain = &chains[e->isa->narrow ? 0 : i / summed % WORDS_CHAINS];
+            *chain = e->isa->dot_words(e, words_products(&b, quants, t, i), scales[i / summed], *chain);
         }
-        val sum = emit_add(e, chains[0], chains[1]);
+        val sum = chains[1] ? emit_add(e, chains[0], chains[1]) : chains[0];
+        if (emit_length(sum) > WORDS_LANES)
+            sum = emit_add(e, emit_pick(e, sum, NULL, 0, 1, WORDS_LANES),
+                           emit_pick(e, sum, NULL, WORDS_LANES, 1, WORDS_LANES));
         val both = emit_fmul(e, factors, emit_splat(e, x_scale, emit_length(factors)));
-        val scale = emit_splat(e, emit_pick(e, both, NULL, 0, 1, 1), emit_length(sum));
+        val scale = emit_splat(e, emit_pick(e, both, NULL, 0, 1, 1), WORDS_LANES);
         acc[t] = emit_fma(e, emit_cast(e, LLVMSIToFP, sum, e->f32), scale, acc[t]);
         if (!minima) continue;
-        val mins = emit_widen(e, emit_cast(e, LLVMSIToFP, sums_of_subs(&b, t, minima), e->f32), emit_length(sum));
-        val least = emit_splat(e, emit_pick(e, both, NULL, 1, 1, 1), emit_length(sum));
-        acc[t] = emit_fma(e, LLVMBuildFNeg(e->builder, mins, ""), least, acc[t]);
+        val mins = emit_cast(e, LLVMSIToFP, sums_of_subs(&b, t, minima), e->f32);
+        val least = emit_splat(e, emit_pick(e, both, NULL, 1, 1, 1), emit_length(mins));
+        acc[t] = emit_fma(e, emit_widen(e, LLVMBuildFNeg(e->builder, mins, ""), WORDS_LANES),
+                          emit_widen(e, least, WORDS_LANES), acc[t]);
     }
 }
 
@@ -219,8 +258,8 @@ static uint32_t length_pairs(const isa *target, enum quant_type weight) {
 }
 
 static uint32_t length_blocks(const isa *target, enum quant_type weight) {
-    uint32_t block = quant_find(weight)->block_len;
-    uint32_t least = target->dot_length << emit_block_by_halves(emit_block_find(weight));
+    uint32_t block = quant_find(weight)->block_len, both = 2 * target->dot_length;
+    uint32_t least = half_of(target, weight, both) ? both : target->dot_length;
     return block > least ? block : least;
 }
 
@@ -236,16 +275,16 @@ static uint32_t width_pairs(const isa *target, uint32_t length) {
 
 static uint32_t width_words(const isa *target, uint32_t length) {
     (void)target, (void)length;
-    return WORDS_PIECE / 4;
+    return WORDS_LANES;
 }
 
-static uint32_t width_blocks(const isa *target, uint32_t length) {
+static uint32_t width_scaled(const isa *target, uint32_t length) {
     return (length < target->dot_length ? length : target->dot_length) / 4;
 }
 
 static const dot_kind plain = {4, length_plain, width_plain, step_plain};
 static const dot_kind pairs = {4, length_pairs, width_pairs, step_pairs};
-static const dot_kind scaled = {2, length_blocks, width_blocks, step_scaled};
+static const dot_kind scaled = {2, length_blocks, width_scaled, step_scaled};
 static const dot_kind words = {2, length_blocks, width_words, step_words};
 
 const dot_kind *emit_dot_kind(const isa *target, enum quant_type weight, uint64_t k) {

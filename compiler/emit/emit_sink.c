@@ -98,16 +98,16 @@ static void store_corrections(const quantizing *q, val quants) {
     }
 }
 
-static void store_halved(const quantizing *q, val quants) {
+static void store_halved(const quantizing *q, uint32_t half, val quants) {
     emit    *e = q->e;
     uint32_t unit = 2 * e->isa->dot_length;
-    for (uint32_t i = 0; i < q->n; i += 32) {
+    for (uint32_t i = 0; i < q->n; i += 2 * half) {
         val at = emit_add(e, q->at, emit_i64(e, i));
         val within = LLVMBuildAnd(e->builder, at, emit_i64(e, unit - 1), "");
         val to = emit_sub(e, at, LLVMBuildLShr(e->builder, within, emit_i64(e, 1), ""));
-        to = emit_at(e, emit_at_const(e, q->row, q->layout.halved), to);
-        emit_store(e, emit_pick(e, quants, NULL, i, 1, 16), to, 16);
-        emit_store(e, emit_pick(e, quants, NULL, i + 16, 1, 16), emit_at_const(e, to, unit / 2), 16);
+        to = emit_at(e, emit_at_const(e, q->row, q->layout.halved[half / 32]), to);
+        emit_store(e, emit_pick(e, quants, NULL, i, 1, half), to, half);
+        emit_store(e, emit_pick(e, quants, NULL, i + half, 1, half), emit_at_const(e, to, unit / 2), half);
     }
 }
 
@@ -155,7 +155,8 @@ static void quantize_block(const quantizing *q, enum quant_type as, val v) {
     store_each(q, 0, 1, 1, quants);
     if (e->isa->tile_columns == 2) store_each(q, q->layout.tile, 1, 2, emit_cast(e, LLVMSExt, quants, e->i16));
     if (e->isa->unsigned_weights) store_corrections(q, quants);
-    store_halved(q, quants);
+    for (uint32_t half = 16; half <= 32; half *= 2)
+        if (q->layout.halved[half / 32]) store_halved(q, half, quants);
     store_sums(q, quants, as == QUANT_Q8_1 ? exact : NULL);
     store_each(q, q->layout.scales, q->n, 4, scale);
 }

@@ -11,6 +11,7 @@
  *     i32 corrections[n / 4]          where `unsigned_weights`: -128 · Σ of four quants
  *     i8  halved[n]                   the quants again: of every 2 · dot_length the first 16 of each 32,
  *                                     then the last 16 of each, as bytes of two nibbles have them
+ *     i8  halved[n]                   Q8_K, dot_length 64: likewise the first 32 of each 64, then the last 32
  *     i32 halved_corrections[n / 8]   where `unsigned_weights`: -128 · Σ of four of the first and four of the
  *                                     last, in the order of blocks of 32
  *     f32 scales[n / block]           those of Q8_0 and Q8_1 already rounded to f16
@@ -72,6 +73,10 @@ typedef struct isa {
     struct LLVMOpaqueValue *(*dot_pairs)(struct emit *e, struct LLVMOpaqueValue *weights,
                                          struct LLVMOpaqueValue *activations);
 
+    /* Two vectors of i32 as i16, which hold them: of every four lanes (128 bits) of both, a's before b's.
+       NULL: the sums of four products cost more than those of two, and dot_pairs is for the ISA. */
+    struct LLVMOpaqueValue *(*narrow)(struct emit *e, struct LLVMOpaqueValue *a, struct LLVMOpaqueValue *b);
+
     /* Adds to each i32 lane of `sum` the products of two neighbouring i16. NULL for `sum`: to zero. */
     struct LLVMOpaqueValue *(*dot_words)(struct emit *e, struct LLVMOpaqueValue *a,
                                          struct LLVMOpaqueValue *b, struct LLVMOpaqueValue *sum);
@@ -92,9 +97,13 @@ const isa *isa_select(const char *triple, const char *features);
    cannot tell. NULL for a name without a row. */
 const char *isa_cpu_features(const char *cpu);
 
-/* How many bytes ahead of what it multiplies a kernel that streams weights from memory should ask for
-   them on that CPU; 0: not at all, its own prefetchers do better alone. */
-uint32_t isa_cpu_prefetch(const char *cpu);
+/* How many bytes ahead of what it multiplies a kernel that streams weights from memory should have them
+   brought to the second-level cache on that CPU; 0: not at all, its own prefetchers do better alone. */
+typedef struct isa_prefetch {
+    uint32_t bytes, packed; /* packed: weights of less than 8 bits, which keep a core busier than memory */
+} isa_prefetch;
+
+isa_prefetch isa_cpu_prefetch(const char *cpu);
 
 /* How many quants a sum is of: 16, 32, a block. */
 enum isa_sum { ISA_SUM_16, ISA_SUM_32, ISA_SUM_BLOCK, ISA_SUM_COUNT };
@@ -103,7 +112,7 @@ enum isa_sum isa_sum_of(uint32_t quants); /* 16, 32 or 256 */
 
 /* Where the parts of one row of `n` activations of `type` are. */
 typedef struct activation_layout {
-    uint64_t corrections, halved, halved_corrections, scales;
+    uint64_t corrections, halved[2], halved_corrections, scales; /* halved: of 16, of 32 */
     uint64_t totals[ISA_SUM_COUNT], sums[ISA_SUM_COUNT], counts[ISA_SUM_COUNT];
     uint64_t halves;
     uint64_t tile; /* what tiles are multiplied with: quants, wide, values, or halves of BF16 */

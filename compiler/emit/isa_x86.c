@@ -80,6 +80,13 @@ static val vnni_dot_words(emit *e, val a, val b, val sum) {
     return by_width(e, names, emit_length(a) * 2, args, 3);
 }
 
+static val x86_narrow(emit *e, val a, val b) {
+    static const char *const names[] = {"llvm.x86.sse2.packssdw.128", "llvm.x86.avx2.packssdw",
+                                        "llvm.x86.avx512.packssdw.512"};
+    val args[] = {a, b};
+    return by_width(e, names, emit_length(a) * 4, args, 2);
+}
+
 static val x86_look_up(emit *e, const int8_t table[16], val index) {
     static const char *const names[] = {"llvm.x86.ssse3.pshuf.b.128", "llvm.x86.avx2.pshuf.b",
                                         "llvm.x86.avx512.pshuf.b.512"};
@@ -101,7 +108,7 @@ static val x86_look_up(emit *e, const int8_t table[16], val index) {
     .unsigned_weights = true, .dot_length = 64, .dot = vnni_dot, .tile_vectors = 2,        \
     .tile_tokens = 4, .plain_tokens = 8, .tile_columns = 4, .tile_steps = 8,               \
     .dot_rows = vnni_dot_rows, .dot_pairs = x86_dot_pairs, .dot_words = vnni_dot_words,    \
-    .look_up = x86_look_up
+    .narrow = x86_narrow, .look_up = x86_look_up
 
 const isa isa_avx512_bf16 = {
     .name = "avx512-bf16",
@@ -135,6 +142,7 @@ const isa isa_avx_vnni = {
     .dot_rows = vnni_dot_rows,
     .dot_pairs = x86_dot_pairs,
     .dot_words = vnni_dot_words,
+    .narrow = x86_narrow,
     .look_up = x86_look_up,
 };
 
