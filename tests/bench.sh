@@ -43,13 +43,24 @@ repeats-packed      lookup  tinyllama-tied     --pack           -      0      38
 limits-1.1b         limits  tinyllama-1.1b     -                -      256    32        0     1    5
 limits-f16          limits  tinyllama-6l-f16   -                -      256    32        0     1    5
 tinyllama-avx2      speed   tinyllama-1.1b     --cpu=x86-64-v3  avx2   256    32        0     1    5
+tinyllama-q4_k_m    speed   tinyllama-q4_k_m   -                native 256    32        0     1    5
+tinyllama-q5_k_m    speed   tinyllama-q5_k_m   -                native 256    32        0     1    5
+tinyllama-q6_k      speed   tinyllama-q6_k     -                native 256    32        0     1    5
+tinyllama-q4_0      speed   tinyllama-q4_0     -                native 256    32        0     1    5
+tinyllama-iq4_xs    speed   tinyllama-iq4_xs   -                native 256    32        0     1    5
 '
 
-# Models that are no shape of make_model's, and what it is told.
+# Models that are no shape of make_model's, and what it is told, or which model is quantized, and as what.
 models_table='
 tinyllama-6l-f16    tinyllama-1.1b --layers 6 --type f16
 tinyllama-6l-bf16   tinyllama-1.1b --layers 6 --type bf16
 tinyllama-tied      tinyllama-1.1b --tied
+tinyllama-f16       tinyllama-1.1b --type f16
+tinyllama-q4_k_m    quantize tinyllama-f16 Q4_K_M
+tinyllama-q5_k_m    quantize tinyllama-f16 Q5_K_M
+tinyllama-q6_k      quantize tinyllama-f16 Q6_K
+tinyllama-q4_0      quantize tinyllama-f16 Q4_0
+tinyllama-iq4_xs    quantize tinyllama-f16 IQ4_XS
 '
 
 # Looking ahead takes text that repeats itself. A model with random weights whose output matrix is its
@@ -85,15 +96,29 @@ reread() {
     cat "$1" >/dev/null
 }
 
+# Makes a model's file where there is none.
+make_file() {
+    [ ! -e "$out/models/$1.gguf" ] || return 0
+    recipe=$(find_row "$models_table" "$1")
+    # shellcheck disable=SC2086
+    set -- "$1" ${recipe:-$1}
+    if [ "$2" = quantize ]; then
+        (make_file "$3")
+        "$out/ggufc" quantize "$out/models/$3.gguf" "$out/models/$1.gguf" "$4"
+    else
+        new=$out/models/$1.gguf
+        shift
+        "$out/tools/make_model" "$@" -o "$new"
+    fi
+}
+
 # Leaves the model's file in $file.
 find_model() {
-    file=$out/models/$model.gguf
     if [ "$model" = demo ]; then
         file=tests/models/storyteller-q8_0.gguf
-    elif [ ! -e "$file" ]; then
-        recipe=$(find_row "$models_table" "$model")
-        # shellcheck disable=SC2086
-        "$out/tools/make_model" ${recipe:-$model} -o "$file"
+    else
+        make_file "$model"
+        file=$out/models/$model.gguf
     fi
     reread "$file"
 }

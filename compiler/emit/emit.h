@@ -6,7 +6,9 @@
  * each key (its name) and called from every layer with operands from constant tables.
  *
  *     emit.c            helpers            emit_math.c       conversions, sums, exp, sin and cos
- *     emit_dot.c        a row times x      emit_tile.c       many rows times many tokens
+ *     emit_dot*.c       a row times x (emit_dot.h)
+ *     emit_tile*.c      many rows times many tokens (emit_tile.h)
+ *     emit_block*.c     blocks of weights as vectors (emit_block.h), of which both are made
  *     emit_sink.c       where results go: f32, cache, quantized
  *     emit_rope.c       rotation           emit_matmul.c     matrix products
  *     emit_attention*.c attention (emit_attention.h)
