@@ -16,7 +16,8 @@
 
 #include <stdio.h>
 
-enum { INSPECT_SHOWN = 4, INSPECT_LISTED = 64 };
+#define INSPECT_SHOWN  4
+#define INSPECT_LISTED 64
 
 typedef struct inspect_options {
     ggufc_compile_options compile; /* the model, and how it would be compiled */

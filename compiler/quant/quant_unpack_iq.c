@@ -32,7 +32,7 @@ static inline void put_signed(eight size, uint32_t signs, int8_t *quant) {
     const eight place = { 1, 2, 4, 8, 16, 32, 64, INT8_MIN };
     const int8_t byte = (int8_t)signs;
     const eight same = { byte, byte, byte, byte, byte, byte, byte, byte };
-    const eight negative = (same & place) != 0; /* -1 or 0 */
+    const eight negative = (eight)((same & place) != 0); /* -1 or 0 */
     size = (size ^ negative) - negative;
     memcpy(quant, &size, sizeof size);
 }

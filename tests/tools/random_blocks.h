@@ -15,7 +15,10 @@
 
 #include <math.h>
 
-enum { RANDOM_CHOICES = 16, RANDOM_TRIALS = 64, RANDOM_MOST_LEN = 256, RANDOM_MOST_BYTES = 512 };
+#define RANDOM_CHOICES    16
+#define RANDOM_TRIALS     64
+#define RANDOM_MOST_LEN   256
+#define RANDOM_MOST_BYTES 512
 
 typedef struct random_blocks {
     uint32_t          type;
