@@ -1,18 +1,33 @@
 /* The demo model compiled in every type, against what llama.cpp computes with the same files: all logits of
- * a text, token by token and in batches, and the most likely token, forced along its continuations. Each
- * once for the best instruction set that this machine has, for AVX2 and for the generic one.
- * ../shared has the models and the numbers; without it everything is skipped. */
+ * a text, token by token and in batches, and the most likely token, forced along its continuations; and
+ * small batches against single tokens. Each once for the best instruction set that this machine has, for
+ * AVX2 and for the generic one. ../shared has the models and the numbers; without it everything is skipped. */
 #include "compiled_model.h"
 #include "golden_logits.h"
 #include "golden_types.h"
 
 #include <math.h>
+#include <string.h>
 
-enum { CHUNK = 64, STORIES = 2 };
+enum { CHUNK = 64, STORIES = 2, THREE_BATCHES = 3 * 7 };
 
 static const compiled_variant variants[] = {
     {"native", "", ""}, {"avx2", "--cpu=x86-64-v3", X86_V3}, {"generic", "--cpu=x86-64", "sse2"},
 };
+
+/* A token of a small batch has the logits it has alone, to the bit. */
+static void compare_few(const golden_type *type, const compiled_variant *v, const golden *truth) {
+    char path[256];
+    snprintf(path, sizeof path, "%s", golden_model_path(type));
+    const ggufc_model *m = compiled_model(path, v->flags);
+    uint32_t n = truth->n_tokens < THREE_BATCHES ? truth->n_tokens : THREE_BATCHES;
+    float   *alone = compiled_logits(m, path, truth->tokens, n, 1, 1);
+    float   *few = compiled_logits(m, path, truth->tokens, n, n / 3, 1);
+    if (memcmp(alone, few, (size_t)n * m->n_vocab * sizeof *alone))
+        fail_msg("%s, %s: other logits in batches of %u than one by one", type->activations, v->name, n / 3);
+    free(alone);
+    free(few);
+}
 
 static void compare(const golden_type *type, const compiled_variant *v, const golden *truth, uint32_t batch) {
     char path[256];
@@ -53,6 +68,7 @@ static bool check_type(const golden_type *type, const compiled_variant *v) {
     golden truth = golden_read(golden_activations_path(type));
     compare(type, v, &truth, 1);
     compare(type, v, &truth, CHUNK);
+    compare_few(type, v, &truth);
     free(truth.logits);
     snprintf(name, sizeof name, "storyteller-%s", type->model);
     uint32_t n = read_stories(GOLDEN_SHARED "golden/greedy.tsv", name, stories, STORIES), checked = 0;

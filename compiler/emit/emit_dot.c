@@ -47,16 +47,19 @@ static void steps(const dot *d, const dot_kind *kind, val first, uint64_t count,
     }
 }
 
-static void looped_steps(const dot *d, const dot_kind *kind, uint64_t trips, uint32_t unroll,
-                         val *acc) {
+/* Likewise trips · unroll steps as a loop. Its accumulators move on by `unroll` with each trip, so that the
+   order of additions is that of straight-line steps; the one whose turn it is comes first in the end. */
+static void looped_steps(const dot *d, const dot_kind *kind, uint64_t trips, uint32_t unroll, val *acc) {
     emit    *e = d->e;
     uint32_t n = kind->n_accumulators * d->n_tokens, length = kind->length(e->isa, d->weight);
-    val      next[MAX_ACCUMULATORS * DOT_MAX_SUMS];
+    uint32_t turn = unroll % kind->n_accumulators * d->n_tokens;
+    val      next[MAX_ACCUMULATORS * DOT_MAX_SUMS], turned[MAX_ACCUMULATORS * DOT_MAX_SUMS];
     loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, trips * unroll * length), unroll * length);
     for (uint32_t a = 0; a < n; a++) next[a] = emit_loop_carry(e, &l, acc[a]);
     steps(d, kind, l.i, unroll, next);
-    emit_loop_end(e, &l, next);
-    for (uint32_t a = 0; a < n; a++) acc[a] = next[a];
+    for (uint32_t a = 0; a < n; a++) turned[a] = next[(a + turn) % n];
+    emit_loop_end(e, &l, turned);
+    for (uint32_t a = 0; a < n; a++) acc[a] = turned[a];
 }
 
 /* The last k % length weights, added to `sums`, which may be wider: a power of two of them, then what is
@@ -76,7 +79,7 @@ static void add_tail(const dot *d, const dot_kind *kind, val *sums) {
     }
 }
 
-/* The accumulators' sums, one vector for each token. */
+/* The accumulators' sums, one vector for each token; whichever comes first, their sum is the same. */
 static void emit_body(const dot *d, const dot_kind *kind, uint32_t unroll, val *sums) {
     emit    *e = d->e;
     uint32_t length = kind->length(e->isa, d->weight), n = kind->n_accumulators;

@@ -10,6 +10,8 @@
 #include "emit_block.h"
 #include "emit_dot.h"
 
+#define SCALED_LENGTH 128 /* weights of a step of shorter blocks: four scales make a vector */
+
 #define WORDS_LANES  8 /* of a block's sums */
 #define WORDS_CHAINS 2 /* of them where pairs are summed: one alone is too long, rows came a tenth slower */
 
@@ -258,9 +260,9 @@ static uint32_t length_pairs(const isa *target, enum quant_type weight) {
 }
 
 static uint32_t length_blocks(const isa *target, enum quant_type weight) {
-    uint32_t block = quant_find(weight)->block_len, both = 2 * target->dot_length;
-    uint32_t least = half_of(target, weight, both) ? both : target->dot_length;
-    return block > least ? block : least;
+    (void)target;
+    uint32_t block = quant_find(weight)->block_len;
+    return block > SCALED_LENGTH ? block : SCALED_LENGTH;
 }
 
 static uint32_t width_plain(const isa *target, uint32_t length) {
