@@ -4,10 +4,12 @@
 #include "inspect.h"
 #include "option.h"
 #include "options.h"
+#include "target.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool read_tensors(void *to, const char *name, const char *text) {
     (void)name, (void)text;
@@ -32,6 +34,17 @@ static const char usage[] =
     "Tells what a file is: metadata, tensors by type, parts; and what compiling it with these options\n"
     "would make, and how much memory that takes, or why it cannot be compiled.\n";
 
+/* What is wrong with the options is no fact about the model. */
+static bool check_options(const ggufc_compile_options *o, diag *d) {
+    target t;
+    arena *memory = arena_new();
+    bool   ok = target_open(&t, memory, d, o->target, o->cpu, o->features);
+    if (ok) target_close(&t);
+    if (ok && o->arch && access(o->arch, R_OK)) ok = diag_error(d, "%s: %s", o->arch, strerror(errno));
+    arena_free(memory);
+    return ok;
+}
+
 int command_inspect(int argc, char **argv) {
     inspect_options o = { .tensors = false };
     option_table    tables[] = { { rows, &o }, { options_of_model, &o.compile }, { NULL, NULL } };
@@ -47,6 +60,7 @@ int command_inspect(int argc, char **argv) {
         fprintf(stderr, "ggufc: error: no model given; %.*s\n", (int)strcspn(usage, "\n"), usage);
         return 2;
     }
+    if (!check_options(&o.compile, &d)) return 1;
     bool ok = inspect_model(&o, &d, stdout);
     if (ok && (fflush(stdout) || ferror(stdout))) ok = diag_error(&d, "standard output: %s", strerror(errno));
     return ok ? 0 : 1;

@@ -37,16 +37,27 @@ static bool read_tensor_type(void *to, const char *name, const char *text) {
     return !expected || option_wrong(name, text, expected);
 }
 
+static bool add_part(line *l, quantize_list *list, const char *name, const char *text) {
+    if (!*text) return option_wrong(name, text, "part of a tensor's name");
+    const char **item = arena_push(l->memory, (void **)&list->items, &list->n, &list->room, sizeof *item);
+    *item = text;
+    return true;
+}
+
 static bool bad_file(line *l, const char *path, const char *why) {
     fprintf(stderr, "ggufc: error: %s: %s\n", path, why);
     l->bad_input = true;
     return false;
 }
 
+/* False where the file ends, or after `size` was set to `room`: the word is longer, or no text. */
 static bool read_word(FILE *f, char *word, size_t room, size_t *size) {
     int c = getc(f);
     while (isspace(c)) c = getc(f);
-    for (*size = 0; c != EOF && !isspace(c) && *size + 1 < room; c = getc(f)) word[(*size)++] = (char)c;
+    for (*size = 0; c != EOF && !isspace(c); c = getc(f)) {
+        if (!c || *size + 1 == room) return *size = room, false;
+        word[(*size)++] = (char)c;
+    }
     word[*size] = 0;
     return *size > 0;
 }
@@ -54,29 +65,25 @@ static bool read_word(FILE *f, char *word, size_t room, size_t *size) {
 /* Words as --tensor-type takes. */
 static bool read_tensor_types(void *to, const char *name, const char *text) {
     line  *l = to;
-    char   word[1024];
-    size_t size;
-    FILE  *f = fopen(text, "r");
-    bool   ok = true;
+    char   word[4096];
+    size_t size = 0;
+    if (!*text) return option_wrong(name, text, "a file name");
+    FILE *f = fopen(text, "r");
+    bool  ok = true;
     if (!f) return bad_file(l, text, strerror(errno));
     while (ok && read_word(f, word, sizeof word, &size))
         ok = read_tensor_type(l, name, arena_copy_text(l->memory, word, size));
     if (!ok) l->bad_input = true;
+    if (ok && size == sizeof word) ok = bad_file(l, text, "a word is no text, or longer than 4095 bytes");
     if (ok && ferror(f)) ok = bad_file(l, text, strerror(errno));
     fclose(f);
+    add_part(l, &l->quantize.pattern_files, name, text);
     return ok;
 }
 
 static bool read_imatrix(void *to, const char *name, const char *text) {
     if (!*text) return option_wrong(name, text, "a file name");
     ((line *)to)->quantize.imatrix = text;
-    return true;
-}
-
-static bool add_part(line *l, quantize_list *list, const char *name, const char *text) {
-    if (!*text) return option_wrong(name, text, "part of a tensor's name");
-    const char **item = arena_push(l->memory, (void **)&list->items, &list->n, &list->room, sizeof *item);
-    *item = text;
     return true;
 }
 

@@ -29,12 +29,23 @@ static void remove_pending(int sig) {
     raise(sig);
 }
 
+/* A mapped file whose end is gone is met as this signal. */
+static _Noreturn void tell_of_cut_file(int sig) {
+    static const char text[] = "ggufc: error: a file became shorter while it was read\n";
+    ssize_t           n = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)n, (void)sig;
+    for (int i = 0; i < MAX_TEMPORARY; i++)
+        if (pending[i]) unlink(pending[i]);
+    _exit(1);
+}
+
 static void watch_signals(void) {
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    static const int signals[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGPIPE,
+                                  SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU, SIGBUS};
     for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
         struct sigaction old;
         if (!sigaction(signals[i], NULL, &old) && old.sa_handler == SIG_DFL)
-            signal(signals[i], remove_pending);
+            signal(signals[i], signals[i] == SIGBUS ? tell_of_cut_file : remove_pending);
     }
 }
 

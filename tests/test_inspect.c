@@ -224,6 +224,9 @@ static void wrong_lines(void **state) {
     assert_refused(RUN(compiler, "inspect", "tests/test_inspect.c"), "not a GGUF file", "'/* t'", "no GGUF");
     assert_refused_with(RUN(compiler, "inspect"), 2, "no model given", "usage: ggufc inspect", "no model");
     assert_refused_with(RUN(compiler, "inspect", DEMO, "--row=2"), 2, "--row", "unknown option", "unknown");
+    assert_refused(RUN(compiler, "inspect", DEMO, "--cpu=foo"), "--cpu=foo", "not", "a CPU");
+    assert_refused(RUN(compiler, "inspect", DEMO, "--arch=/nowhere/a.arch"), "/nowhere/a.arch", "No such file",
+                   "no template");
     int full = open("/dev/full", O_WRONLY);
     if (full < 0) return;
     char *argv[] = {compiler, "inspect", DEMO, NULL};

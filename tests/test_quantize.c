@@ -96,6 +96,8 @@ static void flags_choose_types(void **state) {
           "blk.1.ffn_down.weight=Q6_K" },
         { "--tensor-type blk\\.\\d+\\.ffn_(?:up)=f16 --tensor-type FFN_=bf16 {wide} {out} Q6_K",
           "blk.1.ffn_up.weight=F16 blk.1.ffn_gate.weight=BF16" },
+        { "--tensor-type blk[.\\]]0[^\\s]attn_[\\w\\-]=q5_0 {wide} {out} Q6_K",
+          "blk.0.attn_v.weight=Q5_0 blk.0.attn_q.weight=Q5_0 blk.1.attn_v.weight=Q6_K" },
         { "--tensor-type ffn_norm=q8_0 {wide} {out} Q6_K", "blk.0.ffn_norm.weight=F32" },
         { "{wide} {out} mxfp4", "output.weight=Q8_0 token_embd.weight=Q8_0 blk.0.attn_q.weight=MXFP4" },
         { "{wide} {out} MXFP4_MOE", "output.weight=Q8_0 blk.0.attn_q.weight=Q8_0" },
@@ -121,6 +123,17 @@ static void an_idle_pattern_is_a_warning(void **state) {
     child c = quantize("--tensor-type attn_w=q8_0 {wide} {out} Q4_0");
     assert_int_equal(c.exit_code, 0);
     assert_non_null(strstr(c.err, "warning: --tensor-type attn_w=q8_0: "));
+    child_free(&c);
+}
+
+/* An importance matrix that is about other tensors than those quantized. */
+static void an_idle_importance_is_a_warning(void **state) {
+    (void)state;
+    make_importance(wide, (oddities){ 0 });
+    child c = quantize("--imatrix {importance} --include-weights 0.attn_q --tensor-type 0.attn_q=f32 {wide} {out} "
+                       "Q4_0");
+    assert_int_equal(c.exit_code, 0);
+    assert_non_null(strstr(c.err, "none of its entries is about a tensor that is quantized"));
     child_free(&c);
 }
 
@@ -418,6 +431,7 @@ int main(void) {
         cmocka_unit_test(flags_choose_types),
         cmocka_unit_test(types_may_be_in_a_file),
         cmocka_unit_test(an_idle_pattern_is_a_warning),
+        cmocka_unit_test(an_idle_importance_is_a_warning),
         cmocka_unit_test(metadata_is_kept_and_told_of),
         cmocka_unit_test(copy_changes_nothing),
         cmocka_unit_test(each_expert_has_its_importance),

@@ -71,7 +71,12 @@ static void wrong_lines_are_usage(void **state) {
         { "--override-kv a=float:x {wide} {out} Q8_0", "is not KEY=TYPE:VALUE" },
         { "--override-kv a=bool:1 {wide} {out} Q8_0", "is not KEY=TYPE:VALUE" },
         { "--override-kv a=list:1 {wide} {out} Q8_0", "is not KEY=TYPE:VALUE" },
-        { "--override-kv general.alignment=int:8 {wide} {out} Q8_0", "alignment cannot be changed" },
+        { "--override-kv general.alignment=int:8 {wide} {out} Q8_0", "the alignment is kept" },
+        { "--override-kv split.count=int:3 {wide} {out} Q8_0", "the result is one file" },
+        { "--tensor-type-file= {wide} {out} Q8_0", "'' is not a file name" },
+        { "--tensor-type a\\tb=q8_0 {wide} {out} Q8_0", "with a regular expression" },
+        { "--tensor-type [a\\x41]=q8_0 {wide} {out} Q8_0", "with a regular expression" },
+        { "--tensor-type [ab=q8_0 {wide} {out} Q8_0", "with a regular expression" },
         { "--include-weights a --exclude-weights b --imatrix {importance} {wide} {out} Q8_0",
           "exclude each other" },
         { "--include-weights a {wide} {out} Q8_0", "there is none" },
@@ -144,7 +149,7 @@ static void wrong_importances_are_bad_input(void **state) {
 
 static void wrong_lists_are_bad_input(void **state) {
     (void)state;
-    char words[400];
+    char words[800];
     snprintf(words, sizeof words, "--tensor-type-file %s {wide} {out} Q8_0", importance);
     write_whole(importance, "attn_q=q4_0\nattn_k=q99\n", 23);
     assert_refused(words, 1, "'attn_k=q99' is not NAME=TYPE");
@@ -152,6 +157,40 @@ static void wrong_lists_are_bad_input(void **state) {
     assert_int_equal(mkdir(importance, 0777), 0);
     assert_refused(words, 1, "Is a directory");
     assert_int_equal(rmdir(importance), 0);
+    char word[5000];
+    memset(word, 'a', sizeof word);
+    write_whole(importance, word, sizeof word);
+    assert_refused(words, 1, "a word is no text, or longer than 4095 bytes");
+    write_whole(importance, "attn_q=q4_0\0", 12);
+    assert_refused(words, 1, "a word is no text");
+    snprintf(words, sizeof words, "--tensor-type-file %s {wide} %s Q8_0", importance, importance);
+    write_whole(importance, "attn_q=q4_0", 11);
+    assert_refused(words, 1, "is read to make it");
+}
+
+/* The library that compiles a pattern would not come back from the deepest. */
+static void deep_patterns_are_refused(void **state) {
+    (void)state;
+    enum { DEPTH = 20000 };
+    char *pattern = malloc(2 * DEPTH + 10);
+    memset(pattern, '(', DEPTH);
+    pattern[DEPTH] = 'a';
+    memset(pattern + DEPTH + 1, ')', DEPTH);
+    strcpy(pattern + 2 * DEPTH + 1, "=q4_0");
+    char *argv[] = { compiler, "quantize", "--tensor-type", pattern, wide, out, "Q8_0", NULL };
+    child c = child_run((child_setup){ .argv = argv });
+    assert_int_equal(c.exit_code, 2);
+    assert_true(is_one_line(c.err));
+    child_free(&c);
+    free(pattern);
+}
+
+/* Nobody ever writes to it. */
+static void a_pipe_is_no_importance(void **state) {
+    (void)state;
+    unlink(importance);
+    assert_int_equal(mkfifo(importance, 0666), 0);
+    assert_refused("--imatrix {importance} {wide} {out} Q8_0", 1, "is no regular file");
 }
 
 /* ---- weights that are no numbers */
@@ -187,6 +226,9 @@ static void weights_must_be_finite(void **state) {
           "row 1, column 3: 65520 or what is beside it is too large for F16" },
         { "blk.0.attn_q.weight", 259, 0x501502f9, "Q8_0", "is too large for Q8_0" }, /* 1e10 */
         { "blk.0.attn_q.weight", 259, 0x7f7fffff, "Q6_K", "is too large for Q6_K" },
+        { "blk.0.attn_q.weight", 259, 0x49742400, "Q4_0", "1e+06 or what is beside it is too large" },
+        { "blk.0.attn_q.weight", 259, 0x4b189680, "Q2_K", "is too large for Q2_K" }, /* 1e7 */
+        { "blk.0.attn_q.weight", 259, 0x477de800, "NVFP4", "65000 or what is beside it is too large" },
     };
     char words[400];
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
@@ -196,6 +238,24 @@ static void weights_must_be_finite(void **state) {
             assert_refused(words, 1, rows[i].message);
             free(path);
         }
+}
+
+/* What is large but fits is taken: a scale of Q1_0 is a mean. */
+static void large_weights_are_taken(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t    bits;
+        const char *quant;
+    } rows[] = {
+        { 0x4780e800, "Q1_0" }, { 0x4780e800, "Q4_0" }, { 0x45200000, "NVFP4" }, { 0x477fe000, "F16" },
+    };
+    char words[400];
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char *path = make_odd("blk.0.attn_q.weight", 259, rows[i].bits);
+        snprintf(words, sizeof words, "%s {out} %s", path, rows[i].quant);
+        assert_made(words);
+        free(path);
+    }
 }
 
 /* Of several the first is told of, whatever thread meets it. */
@@ -280,7 +340,7 @@ static void wait_for_temporary(const child *c) {
 /* IQ3_S takes a second or so: long enough to be ended within. */
 static void a_signal_leaves_nothing(void **state) {
     (void)state;
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGUSR1, SIGXCPU };
     for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
         child c = start_line("-t 1 --pure {wide} {out} IQ3_S", NULL);
         wait_for_temporary(&c);
@@ -299,7 +359,10 @@ int main(void) {
         cmocka_unit_test_teardown(wrong_files_are_bad_input, clean),
         cmocka_unit_test_teardown(wrong_importances_are_bad_input, clean),
         cmocka_unit_test_teardown(wrong_lists_are_bad_input, clean),
+        cmocka_unit_test_teardown(deep_patterns_are_refused, clean),
+        cmocka_unit_test_teardown(a_pipe_is_no_importance, clean),
         cmocka_unit_test_teardown(weights_must_be_finite, clean),
+        cmocka_unit_test_teardown(large_weights_are_taken, clean),
         cmocka_unit_test_teardown(the_first_that_is_odd_is_told_of, clean),
         cmocka_unit_test_teardown(an_old_file_stays, clean),
         cmocka_unit_test_teardown(a_link_is_not_followed, clean),

@@ -135,6 +135,9 @@ const char *gguf_type_name(enum gguf_type type); /* "u32", "string", … */
 /* `name` between quotes, fit for a message: cut where it is long, odd bytes escaped. */
 const char *gguf_quote(arena *a, gguf_string name);
 
+/* All of it, odd bytes escaped. */
+const char *gguf_escape(arena *a, gguf_string text);
+
 /* NULL where the file has none of that name. */
 const gguf_kv     *gguf_find_kv(const gguf_file *f, const char *key);
 const gguf_tensor *gguf_find_tensor(const gguf_file *f, const char *name);

@@ -59,12 +59,10 @@ double gguf_load_float(const uint8_t *from, unsigned bytes) {
     return (double)narrow;
 }
 
-const char *gguf_quote(arena *a, gguf_string name) {
-    uint64_t n = name.size < QUOTED_BYTES ? name.size : QUOTED_BYTES;
-    char *text = arena_alloc(a, n * 4 + 8), *to = text;
-    *to++ = '\'';
+/* The first n bytes, odd ones escaped; returns where they end. */
+static char *escape(char *to, const char *from, uint64_t n) {
     for (uint64_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)name.data[i];
+        unsigned char c = (unsigned char)from[i];
         if (c >= 0x20 && c < 0x7f) {
             *to++ = (char)c;
             continue;
@@ -74,7 +72,21 @@ const char *gguf_quote(arena *a, gguf_string name) {
         *to++ = "0123456789abcdef"[c >> 4];
         *to++ = "0123456789abcdef"[c & 15];
     }
-    memcpy(to, n < name.size ? "…'" : "'", n < name.size ? sizeof "…'" : sizeof "'");
+    *to = 0;
+    return to;
+}
+
+const char *gguf_escape(arena *a, gguf_string text) {
+    char *to = arena_alloc(a, text.size * 4 + 1);
+    escape(to, text.data, text.size);
+    return to;
+}
+
+const char *gguf_quote(arena *a, gguf_string name) {
+    uint64_t n = name.size < QUOTED_BYTES ? name.size : QUOTED_BYTES;
+    char    *text = arena_alloc(a, n * 4 + 8);
+    *text = '\'';
+    stpcpy(escape(text + 1, name.data, n), n < name.size ? "…'" : "'");
     return text;
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define SUMS   ".in_sum2"
 #define COUNTS ".counts"
@@ -60,8 +61,8 @@ static bool read_weights(arena *a, diag *d, const gguf_file *f, const gguf_tenso
     float   *out = ARENA_ARRAY(a, float, e->n);
     for (uint64_t i = 0; i < e->n; i++) {
         float sum = stored_float(f, sums, i), count = stored_float(f, counts, i / columns);
-        out[i] = !(count <= 0) ? sum / roundf(count) : 1;
-        if (!isfinite(out[i]) || out[i] < 0)
+        out[i] = count != 0 ? sum / roundf(count) : 1;
+        if (!isfinite(out[i]) || out[i] < 0 || count < 0)
             return diag_error(d, "%s: tensor %s: value %" PRIu64 " is %g, met %g times: no finite importance "
                               "of 0 or more",
                               f->path, gguf_quote(a, sums->name), i, (double)sum, (double)count);
@@ -108,6 +109,8 @@ static bool read_facts(arena *a, diag *d, const gguf_file *f, imatrix *m) {
         return diag_error(d, "%s: general.type is %s, expected 'imatrix'", f->path,
                           found == GGUF_ABSENT ? "absent" : gguf_quote(a, kind));
     if (gguf_get_u64(f, d, "imatrix.chunk_count", &m->n_chunks) == GGUF_MISTYPED) return false;
+    if (m->n_chunks > UINT32_MAX)
+        return diag_error(d, "%s: imatrix.chunk_count is %" PRIu64 ": too many", f->path, m->n_chunks);
     found = gguf_get_array(f, d, "imatrix.datasets", GGUF_STRING, &datasets);
     if (found == GGUF_MISTYPED) return false;
     if (found == GGUF_PRESENT && datasets.count) {
@@ -120,9 +123,10 @@ static bool read_facts(arena *a, diag *d, const gguf_file *f, imatrix *m) {
 
 /* The older format has no magic: it begins with how many entries it has. */
 static bool is_legacy(const char *path) {
-    char  magic[4];
-    FILE *f = fopen(path, "rb");
-    bool  legacy = f && fread(magic, 1, 4, f) == 4 && memcmp(magic, "GGUF", 4);
+    char        magic[4];
+    struct stat s;
+    FILE       *f = !stat(path, &s) && S_ISREG(s.st_mode) ? fopen(path, "rb") : NULL;
+    bool        legacy = f && fread(magic, 1, 4, f) == 4 && memcmp(magic, "GGUF", 4);
     if (f) fclose(f);
     return legacy;
 }

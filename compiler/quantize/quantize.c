@@ -64,7 +64,12 @@ static bool print_plan(const quantize_job *job) {
 
 static bool check_output(const quantize_job *job) {
     const quantize_options *o = job->options;
-    const char *inputs[] = { o->input, o->imatrix, NULL };
+    const char **inputs = ARENA_ARRAY(job->memory, const char *, o->pattern_files.n + 3);
+    uint32_t     n = 0;
+    inputs[n++] = o->input;
+    for (uint32_t i = 0; i < o->pattern_files.n; i++) inputs[n++] = o->pattern_files.items[i];
+    inputs[n++] = o->imatrix;
+    inputs[n] = NULL;
     return o->dry_run || output_check(job->messages, o->output, inputs);
 }
 

@@ -1,10 +1,10 @@
 /* quantize.h - a GGUF file again, with its weights in other types: `ggufc quantize IN OUT TYPE`.
  *
  * What becomes of each tensor is decided before anything is written (mixture.h), so that what cannot
- * be done is refused at once: a type that has no quantizer yet, one that needs an importance matrix
+ * be done is refused at once: a type that activations have, one that needs an importance matrix
  * where there is none, weights quantized already. Then rows are converted by several threads and go
  * straight to their places in OUT, which appears whole or not at all. The bytes do not depend on the
- * number of threads. Memory: some MiB for each thread, and the larger of a row's and a piece's.
+ * number of threads. Memory: some MiB for each thread, and the larger of a row's and a piece's: its blocks, and its values twice.
  *
  * OUT has IN's metadata, entry for entry, but general.quantization_version, general.file_type and what
  * is overridden, which stand at the end, and the keys of split files, which are left out; its tensors
@@ -44,6 +44,7 @@ typedef struct quantize_options {
 
     tensor_patterns    patterns;
     const char        *imatrix; /* a path, or NULL */
+    quantize_list      pattern_files; /* where patterns were read: no output goes there */
     quantize_list      include, exclude; /* parts of names of its entries */
     quantize_override *overrides;
     uint32_t           n_overrides, overrides_room;

@@ -17,6 +17,7 @@ static void list_tensors(quantize_job *job) {
         quantize_tensor *t = &job->tensors[i];
         t->in = &f->tensors[i];
         t->name = arena_copy_text(job->memory, t->in->name.data, t->in->name.size);
+        t->shown = gguf_escape(job->memory, t->in->name);
         t->n_rows = t->in->dims[1] * t->in->dims[2] * t->in->dims[3];
     }
     qsort(job->tensors, job->n_tensors, sizeof *job->tensors, compare_tensors);
@@ -75,6 +76,7 @@ static bool find_importance(quantize_job *job, quantize_tensor *t) {
     uint64_t n = t->in->dims[0] * t->in->dims[2];
     if (!e || e->n == n) {
         t->importance = e ? e->weights : NULL;
+        job->n_prepared += e != NULL;
         return true;
     }
     if (mixture_role(t->in->name) == ROLE_TOKEN_EMBD) return true; /* what met it were ids */
@@ -89,7 +91,7 @@ static bool check_importance(quantize_job *job, const quantize_tensor *t) {
                  quant_needs_importance(t->quant);
     if (t->importance || !needs) return true;
     if (job->options->dry_run) {
-        if (!job->unprepared) job->unprepared = t->name;
+        if (!job->unprepared) job->unprepared = t->shown;
         return true;
     }
     if (job->importance)
@@ -120,6 +122,9 @@ bool quantize_choose(quantize_job *job) {
     list_tensors(job);
     for (uint64_t i = 0; i < job->n_tensors; i++)
         if (!choose(job, &state, &job->tensors[i])) return false;
+    if (job->importance && !job->n_prepared && o->mix->base != QUANT_COUNT)
+        diag_warning(job->messages, "%s: none of its entries is about a tensor that is quantized",
+                     job->importance->path);
     for (uint32_t i = 0; i < o->patterns.n; i++)
         if (!o->patterns.items[i].used)
             diag_warning(job->messages, "--tensor-type %s: %s has no tensor to be quantized of such a name",

@@ -10,7 +10,7 @@
 
 typedef struct quantize_tensor {
     const gguf_tensor *in;
-    const char        *name;
+    const char        *name, *shown; /* shown: fit for a terminal */
     uint32_t quant;  /* what it becomes */
     uint32_t wanted; /* the same, or what its rows are too odd for */
     uint64_t n_rows, bytes; /* bytes: of the whole tensor in OUT */
@@ -31,6 +31,7 @@ typedef struct quantize_job {
     imatrix          *importance; /* NULL: none */
     quantize_tensor  *tensors;    /* in the order they are written in */
     uint64_t          n_tensors, n_fallbacks;
+    uint64_t          n_prepared; /* tensors with an importance */
     gguf_header       header;
     uint64_t          bytes;       /* of OUT */
     const char       *unprepared; /* a dry run only: a tensor that needs an importance */
@@ -46,7 +47,7 @@ bool quantize_make_header(quantize_job *job);
 bool quantize_write_rows(quantize_job *job, int fd);
 
 /* quantize_report.c. A tensor's line goes to `to`; progress rewrites a line on standard error where
-   that is a terminal, and is quiet elsewhere; the summary goes to standard error. */
+   that is a terminal, and is quiet elsewhere. */
 void quantize_print_tensor(const quantize_job *job, uint64_t index, FILE *to);
 void quantize_print_progress(const quantize_job *job, uint64_t index, uint64_t done, double seconds);
 void quantize_clear_progress(void);

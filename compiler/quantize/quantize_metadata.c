@@ -40,7 +40,8 @@ const char *quantize_read_override(arena *a, const char *text, quantize_override
     const char *equal = strchr(text, '='), *colon = equal ? strchr(equal, ':') : NULL;
     if (!colon || equal == text) return form;
     out->key = arena_copy_text(a, text, (size_t)(equal - text));
-    if (!strcmp(out->key, "general.alignment")) return "about another key: alignment cannot be changed";
+    if (!strcmp(out->key, "general.alignment")) return "possible: the alignment is kept";
+    if (!strncmp(out->key, "split.", 6)) return "possible: the result is one file";
     const char *kind = arena_copy_text(a, equal + 1, (size_t)(colon - equal - 1));
     return read_value(a, kind, colon + 1, out) ? NULL : form;
 }

@@ -33,7 +33,7 @@ void quantize_print_tensor(const quantize_job *job, uint64_t index, FILE *to) {
     char before[32], after[32], shape[96];
     bool is_copy = t->quant == t->in->type;
     quantize_clear_progress();
-    fprintf(to, "[%4" PRIu64 "/%4" PRIu64 "] %-28s %-14s %-4s", index + 1, job->n_tensors, t->name,
+    fprintf(to, "[%4" PRIu64 "/%4" PRIu64 "] %-28s %-14s %-4s", index + 1, job->n_tensors, t->shown,
             shape_text(shape, sizeof shape, t->in), quant_find(t->in->type)->name);
     size_text(before, sizeof before, t->in->bytes);
     if (is_copy)
@@ -64,7 +64,7 @@ void quantize_print_progress(const quantize_job *job, uint64_t index, uint64_t d
     double share = all ? (double)done / (double)all : 0;
     fprintf(stderr, ERASE "[%4" PRIu64 "/%4" PRIu64 "] %3.0f %%", index + 1, job->n_tensors, 100 * share);
     if (seconds > 1 && share > 0.01) fprintf(stderr, ", %.0f s left", seconds * (1 - share) / share);
-    fprintf(stderr, "  %.40s", job->tensors[index].name);
+    fprintf(stderr, "  %.40s", job->tensors[index].shown);
     fflush(stderr);
     shown = true;
 }

@@ -23,7 +23,10 @@
 #define MAX_THREADS  1024
 #define PROGRESS_NS  200000000
 #define LANES        8
-#define F16_MOST     65504.0f
+#define F16_MOST     0x7bff /* bits of the largest f16 */
+#define UE4M3_MOST   0x7e
+#define LEAST_MOST   2688.0 /* of what a block can hold at most, the least: NVFP4's, 448 · 6 */
+#define CUT          0.95f  /* a largest value below so much of what it was */
 
 enum fault_kind { FAULT_NONE, FAULT_SOURCE, FAULT_RESULT, FAULT_WRITE, FAULT_MEMORY };
 
@@ -123,10 +126,31 @@ static uint64_t find_odd(const float *x, uint64_t n) {
     return n;
 }
 
-/* Which of the values was cut to what a scale, an f16, can hold; n where none was. */
-static uint64_t find_cut(const float *x, const float *again, uint64_t n) {
-    for (uint64_t i = 0; i < n; i++)
-        if (fabsf(x[i]) > F16_MOST && fabsf(again[i]) < fabsf(x[i]) / 4) return i;
+/* Whether a scale or a minimum of the block is the largest that there is. */
+static bool is_at_limit(const quant_info *info, const uint8_t *block) {
+    for (uint32_t k = 0; k < info->n_fields; k++) {
+        const quant_field *f = &info->fields[k];
+        if (f->role != QUANT_ROLE_SCALE && f->role != QUANT_ROLE_MIN) continue;
+        for (uint32_t i = 0; i < f->count; i++) {
+            uint64_t bits = quant_field_bits(f, block, i);
+            if (f->kind == QUANT_FIELD_F16 && (bits & 0x7fff) == F16_MOST) return true;
+            if (f->kind == QUANT_FIELD_UE4M3 && bits == UE4M3_MOST) return true;
+        }
+    }
+    return false;
+}
+
+/* Which of the values was cut to what its block's scale can hold: the largest there, come back smaller;
+   n where none was. */
+static uint64_t find_cut(const quant_info *info, const uint8_t *blocks, const float *x, const float *again,
+                         uint64_t n) {
+    for (uint64_t b = 0; b < n; b += info->block_len, blocks += info->block_bytes) {
+        uint64_t most = b;
+        if (!is_at_limit(info, blocks)) continue;
+        for (uint64_t i = b; i < b + info->block_len; i++)
+            if (fabsf(x[i]) > fabsf(x[most])) most = i;
+        if (fabsf(again[most]) < CUT * fabsf(x[most])) return most;
+    }
     return n;
 }
 
@@ -176,10 +200,10 @@ static bool check_result(worker *w, const piece *p, const float *x, uint64_t n) 
         }
     }
     for (uint64_t k = 0; k < LANES; k++) w->square_error += off[k], w->square_sum += all[k];
-    if (isfinite(w->square_error) && w->square_sum < (double)F16_MOST * F16_MOST) return true;
+    if (isfinite(w->square_error) && w->square_sum < LEAST_MOST * LEAST_MOST) return true;
     if (!check_source(w, p, x, n)) return false;
     odd = find_odd(w->again, n);
-    if (odd == n) odd = find_cut(x, w->again, n);
+    if (odd == n) odd = find_cut(quant_find(w->of->job->tensors[p->tensor].quant), w->blocks, x, w->again, n);
     return odd == n || report_number(w, p, FAULT_RESULT, odd, x[odd]);
 }
 

@@ -4,30 +4,92 @@
 
 #include <string.h>
 
-/* What POSIX writes in another way; lists in brackets are left but for \d. NULL: cannot be said. */
+#define MOST_NESTING 100 /* of parentheses: the library's compiler calls itself for each */
+
+/* Escapes that POSIX says in another way: alone, and in a list. */
+static const struct {
+    char        letter;
+    const char *alone, *in_list;
+} classes[] = {
+    { 'd', "[0-9]", "0-9" },
+    { 'D', "[^0-9]", NULL },
+    { 'w', "[[:alnum:]_]", "[:alnum:]_" },
+    { 'W', "[^[:alnum:]_]", NULL },
+    { 's', "[[:space:]]", "[:space:]" },
+    { 'S', "[^[:space:]]", NULL },
+};
+
+/* NULL: it has no such meaning here. */
+static const char *find_class(char letter, bool in_list) {
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+        if (classes[i].letter == letter) return in_list ? classes[i].in_list : classes[i].alone;
+    return NULL;
+}
+
+static bool is_letter_or_digit(char c) {
+    return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
+}
+
+/* A list from its '[' on, written to *to. In POSIX a backslash is itself there: what it stands before is
+   said by its place, ] first and - last. Returns what follows the list; NULL: cannot be said. */
+static const char *translate_list(const char *at, const char *end, char **to) {
+    bool closes = false, dash = false, caret = false;
+    char items[256], *out = items;
+    bool negated = at + 1 < end && at[1] == '^';
+    for (at += 1 + negated; at < end && *at != ']'; at++) {
+        if (out > items + sizeof items - 32) return NULL;
+        if (*at != '\\') {
+            *out++ = *at;
+            continue;
+        }
+        if (++at == end) return NULL;
+        const char *class = find_class(*at, true);
+        if (class)
+            out = stpcpy(out, class);
+        else if (is_letter_or_digit(*at))
+            return NULL;
+        else if (*at == ']')
+            closes = true;
+        else if (*at == '-')
+            dash = true;
+        else if (*at == '^')
+            caret = true;
+        else
+            *out++ = *at;
+    }
+    if (at == end) return NULL;
+    *out = 0;
+    if (caret && !negated && !closes && out == items) return NULL; /* [^] would be another list */
+    *to = stpcpy(stpcpy(*to, negated ? "[^" : "["), closes ? "]" : "");
+    *to = stpcpy(stpcpy(stpcpy(*to, items), caret ? "^" : ""), dash ? "-]" : "]");
+    return at + 1;
+}
+
+/* What POSIX writes in another way. NULL: cannot be said. */
 static char *translate(arena *a, const char *text, size_t size) {
-    char *out = arena_alloc(a, size * 5 + 1), *to = out;
-    bool  in_list = false;
-    for (size_t i = 0; i < size; i++) {
-        char c = text[i], next = i + 1 < size ? text[i + 1] : 0;
-        if (c == '\\' && next == 'd') {
-            const char *digits = in_list ? "0-9" : "[0-9]";
-            to = stpcpy(to, digits);
-            i++;
-        } else if (c == '\\' && next) {
-            if (!in_list) *to++ = c;
-            *to++ = next;
-            i++;
-        } else if (!in_list && c == '(' && next == '?') {
-            if (i + 2 >= size || text[i + 2] != ':') return NULL;
-            *to++ = c;
-            i += 2;
+    char       *out = arena_alloc(a, size * 16 + 1), *to = out;
+    const char *end = text + size;
+    int         depth = 0;
+    for (const char *at = text; at < end; at++) {
+        if (*at == '[') {
+            at = translate_list(at, end, &to);
+            if (!at--) return NULL;
+        } else if (*at == '\\') {
+            if (++at == end) return NULL;
+            const char *class = find_class(*at, false);
+            if (!class && is_letter_or_digit(*at)) return NULL;
+            if (!class) *to++ = '\\';
+            to = class ? stpcpy(to, class) : (*to = *at, to + 1);
         } else {
-            if (c == '[') in_list = true;
-            if (c == ']') in_list = false;
-            *to++ = c;
+            if (*at == '(' && ++depth > MOST_NESTING) return NULL;
+            if (*at == ')') depth--;
+            *to++ = *at;
+            if (*at != '(' || at + 1 == end || at[1] != '?') continue;
+            if (at + 2 >= end || at[2] != ':') return NULL;
+            at += 2;
         }
     }
+    *to = 0;
     return out;
 }
 

@@ -2,8 +2,8 @@
  *
  * A pattern is looked for anywhere in a tensor's name, without regard to case; of several that are
  * found, the first given counts. It is a POSIX extended regular expression, and what is written for
- * llama.cpp, which has ECMAScript's, is taken where it means the same: \d, \w, (?:…). Looking ahead
- * or behind is refused. */
+ * llama.cpp, which has ECMAScript's, is taken where it means the same: \d, \w, \s, (?:…), escapes in
+ * lists. What cannot be said in POSIX, as looking ahead or \t, is refused. */
 #ifndef GGUFC_TENSOR_PATTERN_H
 #define GGUFC_TENSOR_PATTERN_H
 
