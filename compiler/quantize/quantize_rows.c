@@ -207,13 +207,18 @@ static bool check_result(worker *w, const piece *p, const float *x, uint64_t n) 
     return odd == n || report_number(w, p, FAULT_RESULT, odd, x[odd]);
 }
 
+/* Without importance, rows are one: narrow ones alone would leave most of a call's lanes idle. */
 static void write_blocks(worker *w, const piece *p, const float *x) {
     const quantize_tensor *t = &w->of->job->tensors[p->tensor];
     uint64_t n_columns = t->in->dims[0], row_bytes = quant_row_bytes(t->quant, n_columns);
+    if (!t->importance) {
+        quant_write(t->quant, x, p->n_rows * n_columns, NULL, w->blocks);
+        return;
+    }
     for (uint64_t i = 0; i < p->n_rows; i++) {
-        uint64_t     matrix = (p->row + i) / t->in->dims[1] % t->in->dims[2];
-        const float *importance = t->importance ? t->importance + matrix * n_columns : NULL;
-        quant_write(t->quant, x + i * n_columns, n_columns, importance, w->blocks + i * row_bytes);
+        uint64_t matrix = (p->row + i) / t->in->dims[1] % t->in->dims[2];
+        quant_write(t->quant, x + i * n_columns, n_columns, t->importance + matrix * n_columns,
+                    w->blocks + i * row_bytes);
     }
 }
 
