@@ -72,8 +72,9 @@ static char *translate(arena *a, const char *text, size_t size) {
     int         depth = 0;
     for (const char *at = text; at < end; at++) {
         if (*at == '[') {
-            at = translate_list(at, end, &to);
-            if (!at--) return NULL;
+            const char *next = translate_list(at, end, &to);
+            if (!next) return NULL;
+            at = next - 1;
         } else if (*at == '\\') {
             if (++at == end) return NULL;
             const char *class = find_class(*at, false);
