@@ -22,9 +22,13 @@ extern char **environ;
 /* Files to remove when a signal ends the process: a handler has no other way to know them. */
 static const char *volatile pending[MAX_TEMPORARY];
 
-static void remove_pending(int sig) {
+static void unlink_pending(void) {
     for (int i = 0; i < MAX_TEMPORARY; i++)
         if (pending[i]) unlink(pending[i]);
+}
+
+static void remove_pending(int sig) {
+    unlink_pending();
     signal(sig, SIG_DFL);
     raise(sig);
 }
@@ -34,8 +38,7 @@ static _Noreturn void tell_of_cut_file(int sig) {
     static const char text[] = "ggufc: error: a file became shorter while it was read\n";
     ssize_t           n = write(STDERR_FILENO, text, sizeof text - 1);
     (void)n, (void)sig;
-    for (int i = 0; i < MAX_TEMPORARY; i++)
-        if (pending[i]) unlink(pending[i]);
+    unlink_pending();
     _exit(1);
 }
 

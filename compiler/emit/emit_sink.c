@@ -124,8 +124,8 @@ static void store_sums(const quantizing *q, val quants, val scale) {
         while (emit_length(sum) > q->n / each[s]) sum = neighbours(e, sum);
         val      wide = emit_cast(e, LLVMSExt, sum, e->i32);
         uint64_t total = q->layout.totals[s], as_f32 = q->layout.sums[s], count = q->layout.counts[s];
-        val      less = emit_mul(e, wide, emit_splat_int(e, e->i32, (uint64_t)-128, emit_length(wide)));
-        if (total) store_each(q, total, each[s], 4, less);
+        val      times = emit_splat_int(e, e->i32, (uint64_t)-128, emit_length(wide));
+        if (total) store_each(q, total, each[s], 4, emit_mul(e, wide, times));
         if (count) store_each(q, count, each[s], 2, sum);
         if (!as_f32) continue;
         val v = emit_cast(e, LLVMSIToFP, wide, e->f32);

@@ -4,7 +4,8 @@
  * be done is refused at once: a type that activations have, one that needs an importance matrix
  * where there is none, weights quantized already. Then rows are converted by several threads and go
  * straight to their places in OUT, which appears whole or not at all. The bytes do not depend on the
- * number of threads. Memory: some MiB for each thread, and the larger of a row's and a piece's: its blocks, and its values twice.
+ * number of threads. Memory: for each thread the larger of a row and a piece of some MiB, its blocks and
+ * its values twice.
  *
  * OUT has IN's metadata, entry for entry, but general.quantization_version, general.file_type and what
  * is overridden, which stand at the end, and the keys of split files, which are left out; its tensors
