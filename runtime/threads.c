@@ -1,13 +1,12 @@
 /* threads.c - a team, its barrier, and nothing else.
  *
- * Each thread writes the number of the barrier it is at to a cache line of its own, and looks at
- * those of the others: two threads meet as soon as a line has crossed from one core to the other,
- * where a common counter crosses twice. Who waits first spins, then sleeps on a condition variable,
- * until who comes last wakes it. Spinning costs nothing where each thread has a core and is the only
- * way to meet within a fraction of a microsecond. Where threads outnumber free cores it burns the
- * time that the late thread needs. So a thread whose long spin was in vain spins only briefly at its
- * next barriers: at one, then three, seven, … until a long spin is enough again. Without that second
- * try a team that once fell asleep would stay so, each waking later than the other is willing to spin.
+ * The barrier is a counter of arrivals and an epoch. The last to arrive resets the counter and
+ * advances the epoch; the others watch the epoch, first spinning, then asleep on a condition
+ * variable. Spinning costs nothing where each thread has a core and is the only way to meet within
+ * a fraction of a microsecond. Where threads outnumber free cores it burns the time that the late
+ * thread needs. So a thread whose long spin was in vain spins only briefly at its next barriers:
+ * at one, then three, seven, … until a long spin is enough again. Without that second try a team
+ * that once fell asleep would stay so, each waking later than the other is willing to spin.
  *
  * Where other programs want the processors too, the system likes to wake a thread on the processor
  * of the one that woke it; two threads that alternate on one processor look as busy as one, so
@@ -45,7 +44,6 @@ enum {
 };
 
 typedef struct member {
-    alignas(LINE_BYTES) atomic_uint number; /* of the barrier it is at, or was at last; others read it */
     alignas(LINE_BYTES) threads_team *team;
     pthread_t thread;
     uint32_t  index;
@@ -60,6 +58,8 @@ struct threads_team {
     bool         pinned;
     cpu_set_t    allowed; /* where the caller may run when it is not pinned */
 
+    alignas(LINE_BYTES) atomic_uint arrived;
+    alignas(LINE_BYTES) atomic_uint epoch;
     alignas(LINE_BYTES) atomic_uint sleepers;
     pthread_mutex_t mutex;
     pthread_cond_t  wake;
@@ -75,20 +75,12 @@ static void spin_pause(void) {
 #endif
 }
 
-/* Whether all have come to that barrier, from member *first on, which is moved to the first who has not. One
-   who has left it may be at the next already. */
-static bool team_is_here(const threads_team *team, unsigned number, uint32_t *first, memory_order order) {
-    for (; *first < team->n_threads; ++*first)
-        if ((int32_t)(atomic_load_explicit(&team->members[*first].number, order) - number) < 0) return false;
-    return true;
-}
-
-/* True when all have come within `limit_ns`. */
-static bool team_spin(const threads_team *team, unsigned number, uint32_t *first, uint64_t limit_ns) {
+/* True when the epoch moved on within `limit_ns`. */
+static bool team_spin(threads_team *team, unsigned epoch, uint64_t limit_ns) {
     uint64_t start = 0;
     for (;;) {
         for (int i = 0; i < SPINS_PER_LOOK; i++) {
-            if (team_is_here(team, number, first, memory_order_acquire)) return true;
+            if (atomic_load_explicit(&team->epoch, memory_order_acquire) != epoch) return true;
             spin_pause();
         }
         uint64_t now = clock_ns();
@@ -97,31 +89,40 @@ static bool team_spin(const threads_team *team, unsigned number, uint32_t *first
     }
 }
 
-/* A sleeper counts itself before it looks at the numbers; who comes writes its own before it looks at the
-   count. All four are sequentially consistent: one of the two sees the other. */
-static void team_sleep(threads_team *team, unsigned number, uint32_t first) {
+/* A sleeper counts itself before it looks at the epoch; team_release moves the epoch before it
+   looks at the count. All four are sequentially consistent: one of the two sees the other. */
+static void team_sleep(threads_team *team, unsigned epoch) {
     pthread_mutex_lock(&team->mutex);
     atomic_fetch_add(&team->sleepers, 1);
-    while (!team_is_here(team, number, &first, memory_order_seq_cst))
-        pthread_cond_wait(&team->wake, &team->mutex);
+    while (atomic_load(&team->epoch) == epoch) pthread_cond_wait(&team->wake, &team->mutex);
     atomic_fetch_sub(&team->sleepers, 1);
     pthread_mutex_unlock(&team->mutex);
 }
 
-static void team_wake(threads_team *team) {
+static void team_release(threads_team *team, unsigned epoch) {
+    atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
+    atomic_store(&team->epoch, epoch + 1);
     if (atomic_load(&team->sleepers) == 0) return;
     pthread_mutex_lock(&team->mutex);
     pthread_cond_broadcast(&team->wake);
     pthread_mutex_unlock(&team->mutex);
 }
 
+/* True when the last of the team has just arrived. The epoch is read before arriving: afterwards it
+   may move at any time. */
+static bool team_arrive(threads_team *team, unsigned *epoch) {
+    *epoch = atomic_load_explicit(&team->epoch, memory_order_relaxed);
+    unsigned before = atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel);
+    return before + 1 == team->n_threads;
+}
+
 /* Spins as long as it has paid of late; false when that was not long enough. */
-static bool member_spin(member *me, unsigned number, uint32_t *first) {
+static bool member_spin(member *me, unsigned epoch) {
     if (me->short_spins > 0) {
         me->short_spins--;
-        return team_spin(me->team, number, first, SPIN_SHORT_NS);
+        return team_spin(me->team, epoch, SPIN_SHORT_NS);
     }
-    bool met = team_spin(me->team, number, first, SPIN_LONG_NS);
+    bool met = team_spin(me->team, epoch, SPIN_LONG_NS);
     if (met)
         me->failures = 0;
     else if (me->failures < SPIN_SHORT_MOST)
@@ -130,29 +131,29 @@ static bool member_spin(member *me, unsigned number, uint32_t *first) {
     return met;
 }
 
-/* One that is `patient` spins long, and takes nothing from its wait as a sign of how busy the machine is. Of
-   those who come at once, each of whom might be the last, the one whose number is written last sees all. */
-static void team_meet(threads_team *team, uint32_t thread, bool patient) {
-    member  *me = &team->members[thread];
-    unsigned number = atomic_load_explicit(&me->number, memory_order_relaxed) + 1;
-    uint32_t first = 0;
+void threads_barrier(threads_team *team, uint32_t thread) {
+    unsigned epoch;
     if (team->n_threads == 1) return;
-    atomic_store(&me->number, number);
-    if (team_is_here(team, number, &first, memory_order_seq_cst))
-        team_wake(team);
-    else if (!(patient ? team_spin(team, number, &first, SPIN_LONG_NS) : member_spin(me, number, &first)))
-        team_sleep(team, number, first);
+    if (team_arrive(team, &epoch))
+        team_release(team, epoch);
+    else if (!member_spin(&team->members[thread], epoch))
+        team_sleep(team, epoch);
 }
 
-void threads_barrier(threads_team *team, uint32_t thread) {
-    team_meet(team, thread, false);
+/* A barrier whose wait says nothing of how busy the machine is. */
+static void team_wait_job(threads_team *team) {
+    unsigned epoch;
+    if (team_arrive(team, &epoch))
+        team_release(team, epoch);
+    else if (!team_spin(team, epoch, SPIN_LONG_NS))
+        team_sleep(team, epoch);
 }
 
 static void *team_work(void *arg) {
     member *me = arg;
     threads_team *team = me->team;
     for (;;) {
-        team_meet(team, me->index, true);
+        team_wait_job(team);
         if (!team->job) return NULL;
         team->job(team->arg, me->index, team->n_threads);
         threads_barrier(team, me->index);
@@ -208,10 +209,10 @@ static void unpin_caller(threads_team *team) {
 
 /* ---- creating and ending */
 
-/* Ends the `started` workers there are, coming for those that could not be started. */
+/* Ends the `started` workers there are, arriving for those that could not be started. */
 static void team_end(threads_team *team, uint32_t started) {
     team->job = NULL;
-    for (uint32_t i = started + 1; i < team->n_threads; i++) atomic_fetch_add(&team->members[i].number, 1);
+    atomic_fetch_add(&team->arrived, team->n_threads - 1 - started);
     threads_barrier(team, 0);
     for (uint32_t i = 1; i <= started; i++) pthread_join(team->members[i].thread, NULL);
     pthread_cond_destroy(&team->wake);
