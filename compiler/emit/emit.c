@@ -171,7 +171,7 @@ val emit_intrinsic(emit *e, const char *name, type overload, val *args, uint32_t
 
 /* ---- vectors */
 
-static val shuffle(emit *e, val a, val b, const uint32_t *from, uint32_t n) {
+val emit_shuffle(emit *e, val a, val b, const uint32_t *from, uint32_t n) {
     val mask[MAX_PICK];
     if (n > MAX_PICK) bug("a shuffle of %u", n);
     for (uint32_t i = 0; i < n; i++) mask[i] = emit_i32(e, from[i]);
@@ -188,26 +188,26 @@ val emit_pick(emit *e, val a, val b, uint32_t first, uint32_t step, uint32_t n) 
     }
     if (n > MAX_PICK) bug("a shuffle of %u", n);
     for (uint32_t i = 0; i < n; i++) from[i] = first + i * step;
-    return shuffle(e, a, b, from, n);
+    return emit_shuffle(e, a, b, from, n);
 }
 
 val emit_pick_groups(emit *e, val a, val b, uint32_t first, uint32_t group) {
     uint32_t from[MAX_PICK], n = emit_length(a), half = group / 2;
     for (uint32_t i = 0; i < n; i++) from[i] = i / half * group + first + i % half;
-    return shuffle(e, a, b, from, n);
+    return emit_shuffle(e, a, b, from, n);
 }
 
 val emit_permute(emit *e, val v, const uint32_t *from, uint32_t n) {
     bool same = n == emit_length(v);
     for (uint32_t i = 0; same && i < n; i++) same = from[i] == i;
-    return same ? v : shuffle(e, v, NULL, from, n);
+    return same ? v : emit_shuffle(e, v, NULL, from, n);
 }
 
 val emit_spread(emit *e, val v, uint32_t times) {
     if (emit_length(v) == 1) return emit_splat(e, v, times);
     uint32_t from[MAX_PICK], n = emit_length(v) * times;
     for (uint32_t i = 0; i < n; i++) from[i] = i / times;
-    return shuffle(e, v, NULL, from, n);
+    return emit_shuffle(e, v, NULL, from, n);
 }
 
 val emit_widen(emit *e, val v, uint32_t n) {
@@ -217,7 +217,7 @@ val emit_widen(emit *e, val v, uint32_t n) {
         return LLVMBuildInsertElement(e->builder, LLVMConstNull(emit_vector(LLVMTypeOf(v), n)), v,
                                       emit_i32(e, 0), "");
     for (uint32_t i = 0; i < n; i++) from[i] = i < length ? i : length;
-    return shuffle(e, v, LLVMConstNull(LLVMTypeOf(v)), from, n);
+    return emit_shuffle(e, v, LLVMConstNull(LLVMTypeOf(v)), from, n);
 }
 
 /* Two scalars as a vector. */
@@ -239,7 +239,7 @@ val emit_interleave(emit *e, val a, val b) {
         from[2 * i] = i;
         from[2 * i + 1] = n + i;
     }
-    return shuffle(e, a, b, from, 2 * n);
+    return emit_shuffle(e, a, b, from, 2 * n);
 }
 
 /* ---- loops */

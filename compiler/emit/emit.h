@@ -76,7 +76,7 @@ void emit_store(emit *e, val v, val pointer, uint32_t align);
 val  emit_local(emit *e, uint64_t bytes); /* in the frame of the kernel, aligned to 64 */
 
 /* Asks for the cache line at an address, which need not be one. */
-enum { EMIT_PREFETCH_L2 = 2, EMIT_LINE_BYTES = 64 };
+enum { EMIT_PREFETCH_L2 = 2, EMIT_PREFETCH_L1 = 3, EMIT_LINE_BYTES = 64 };
 void emit_prefetch(emit *e, val pointer, uint32_t level);
 
 /* ---- arithmetic that reads better named */
@@ -98,6 +98,9 @@ val emit_cast(emit *e, LLVMOpcode opcode, val v, type t);
 val emit_intrinsic(emit *e, const char *name, type overload, val *args, uint32_t n);
 
 /* ---- vectors */
+
+/* Elements from[i] of the pair (a, b), n of them. b may be NULL. */
+val emit_shuffle(emit *e, val a, val b, const uint32_t *from, uint32_t n);
 
 /* The `n` elements of the pair (a, b) that begin at `first`, `step` apart. b may be NULL. */
 val emit_pick(emit *e, val a, val b, uint32_t first, uint32_t step, uint32_t n);
@@ -204,9 +207,16 @@ bool emit_weights_are_streamed(const emit *e);
 /* How many bytes into a row element `at` (i64) stands, the first of a block. */
 val emit_row_bytes(emit *e, enum quant_type weight, val at);
 
+/* ---- emit_turn.c */
+
+#define EMIT_MAX_LANES 16
+
+/* `lanes` rows of n numbers of 32 bits (a power of two, at most lanes) become n vectors: of the rows' first
+   numbers, of their second ones, …; in place. */
+void emit_turn(emit *e, val *rows, uint32_t n);
+
 /* ---- emit_tile.c */
 
-#define EMIT_MAX_LANES        16
 #define EMIT_MAX_TILE_TOKENS  8
 #define EMIT_MAX_TILE_VECTORS 2
 

@@ -3,7 +3,6 @@
  *     emit_attention.c        the kernels and their units
  *     emit_attention_heads.c  a few heads of a token, their sums in registers
  *     emit_attention_tile.c   many rows (queries) times a chunk of the cache, as matrix products
- *     emit_attention_turn.c   keys turned for that
  *     emit_attention_range.c  results: to the sinks, or a range's to memory and all ranges merged
  *
  * A row is one query head of one token. A unit has the rows of one kv head (they read the same keys
@@ -63,11 +62,6 @@ void attention_finish(const attention *a, const attention_row *row, val sums, va
 
 /* Merges what the ranges of a token's head have left. */
 void attention_merge(const attention *a, val token, val head);
-
-/* ---- emit_attention_turn.c */
-
-/* `lanes` vectors of n values (a power of two, at most lanes) become n vectors of `lanes`, in place. */
-void attention_turn(emit *e, val *vectors, uint32_t n);
 
 /* ---- emit_attention_heads.c */
 

@@ -110,7 +110,7 @@ static void turn_keys(const tile_pass *p, val at) {
     to = emit_at(e, to, emit_mul_const(e, first, 4 * p->step));
     for (uint32_t i = 0; i < lanes; i++)
         vectors[i] = emit_load_f32(e, QUANT_F16, emit_at_const(e, from, 2ull * i * d), n);
-    attention_turn(e, vectors, n);
+    emit_turn(e, vectors, n);
     for (uint32_t i = 0; i < n; i++)
         emit_store(e, vectors[i], emit_at_const(e, to, 4ull * i * p->step), 4 * lanes);
     emit_loop_end(e, &l, NULL);

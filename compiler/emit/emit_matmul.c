@@ -205,22 +205,6 @@ static void tiles(const matmul *m, val first, val token, val slot, uint32_t n) {
         }
 }
 
-/* Asks for the part of the next unit's weights that tokens [token, token + n) of all tokens are, so
-   that it is there when this unit's are done. */
-static void ask_ahead(const matmul *m, val first, val token, uint32_t n) {
-    emit *e = m->e;
-    for (uint32_t w = 0; w < m->n_weights; w++) {
-        uint64_t bytes = m->rows * quant_row_bytes(m->weight_type[w], m->k);
-        val      next = emit_at_const(e, weight_rows(m, w, first), bytes);
-        val      end = emit_add(e, token, emit_i64(e, n));
-        val      from = LLVMBuildUDiv(e->builder, emit_mul_const(e, token, bytes), e->n_tokens, "");
-        val      to = LLVMBuildUDiv(e->builder, emit_mul_const(e, end, bytes), e->n_tokens, "");
-        loop     l = emit_loop_begin(e, from, to, EMIT_LINE_BYTES);
-        emit_prefetch(e, emit_at(e, next, l.i), EMIT_PREFETCH_L2);
-        emit_loop_end(e, &l, NULL);
-    }
-}
-
 /* ---- all tokens */
 
 typedef void multiplier(const matmul *m, val first, val token, val slot, uint32_t n);
@@ -247,7 +231,6 @@ static void each_few(const matmul *m, multiplier *multiply, val first, uint32_t 
     val   whole = LLVMBuildICmp(e->builder, LLVMIntUGE, left, all, "");
     val   n = LLVMBuildSelect(e->builder, whole, all, left, "");
     branch many = emit_if(e, whole);
-    if (multiply == tiles && emit_weights_are_streamed(e)) ask_ahead(m, first, l.i, few);
     multiply(m, first, l.i, emit_i64(e, 0), few);
     emit_if_end(e, &many);
     branch less = emit_if(e, LLVMBuildNot(e->builder, whole, ""));

@@ -2,33 +2,6 @@
  * row become words of neighbouring rows. */
 #include "emit_tile.h"
 
-static val half(emit *e, val v, uint32_t which) {
-    uint32_t n = emit_length(v) / 2;
-    return emit_pick(e, v, NULL, which * n, 1, n);
-}
-
-/* `lanes` rows of `steps` words become `steps` vectors of `lanes`: rows that differ in their number's
-   highest bit are interleaved first, then by the next lower one, so that lane r ends up as row r. */
-static void transpose(emit *e, val *rows, uint32_t steps) {
-    uint32_t n = e->isa->lanes;
-    while (emit_length(rows[0]) < e->isa->lanes) {
-        n /= 2;
-        for (uint32_t r = 0; r < n; r++) rows[r] = emit_interleave(e, rows[r], rows[r + n]);
-    }
-    /* Now each step halves the values a vector holds of a column's neighbours. */
-    for (uint32_t groups = 1; n > 1; groups *= 2) {
-        val next[EMIT_MAX_LANES];
-        n /= 2;
-        for (uint32_t g = 0; g < groups; g++)
-            for (uint32_t r = 0; r < n; r++) {
-                val a = rows[g * 2 * n + r], b = rows[g * 2 * n + r + n];
-                next[(2 * g) * n + r] = emit_interleave(e, half(e, a, 0), half(e, b, 0));
-                next[(2 * g + 1) * n + r] = emit_interleave(e, half(e, a, 1), half(e, b, 1));
-            }
-        for (uint32_t i = 0; i < steps; i++) rows[i] = next[i];
-    }
-}
-
 /* Numbers of 32 bits in memory, `n` of a row after another. */
 typedef struct columns {
     val      from;
@@ -42,7 +15,7 @@ static void load_columns(const tile *t, const columns *c, val first, uint32_t st
     val   at = emit_at(e, c->from, emit_mul_const(e, first, 4));
     for (uint32_t r = 0; r < e->isa->lanes; r++)
         vectors[r] = emit_load(e, numbers, emit_at_const(e, at, 4ull * r * c->n), 4);
-    transpose(e, vectors, steps);
+    emit_turn(e, vectors, steps);
 }
 
 /* The words of a span. Groups of words and steps of them divide one another. */
@@ -78,6 +51,31 @@ static void store_numbers(const tile *t, const columns *c, val to, uint32_t whic
     }
 }
 
+/* ---- from memory */
+
+#define BYTES_AHEAD 256 /* of each row of the tile; with twice as many, a prompt of 8 tokens took a tenth longer */
+
+/* How far behind span `number` of a row those bytes are that should be asked for by then: some spans on, or
+   in the next tile. */
+static val bytes_ahead(const tile *t, val number) {
+    emit    *e = t->e;
+    uint64_t bytes = quant_row_bytes(t->of->weight, t->span), count = t->of->k / t->span;
+    uint64_t spans = (BYTES_AHEAD + bytes - 1) / bytes;
+    if (spans > count) spans = count;
+    val same = LLVMBuildICmp(e->builder, LLVMIntULT, number, emit_i64(e, count - spans), "");
+    val next = emit_i64(e, t->of->rows * t->row_bytes - (count - spans) * bytes);
+    return LLVMBuildSelect(e->builder, same, emit_i64(e, spans * bytes), next, "");
+}
+
+/* Asks for them: no processor foresees that all rows of a tile are read a span at a time. */
+static void ask_ahead(const tile *t, val span, val ahead) {
+    emit    *e = t->e;
+    uint64_t bytes = quant_row_bytes(t->of->weight, t->span);
+    if (!emit_weights_are_streamed(e)) return;
+    for (uint64_t at = 0; at < bytes; at += EMIT_LINE_BYTES)
+        emit_prefetch(e, emit_at(e, emit_at_const(e, span, at), ahead), EMIT_PREFETCH_L1);
+}
+
 /* What a row's blocks are taken apart to, before rows become lanes. */
 typedef struct aside {
     columns words, scales, minima;
@@ -109,10 +107,12 @@ static void take_apart(const tile *t, const aside *a, val block, val row) {
 }
 
 /* A vector of rows, a span of columns; the first row's is at `from`. */
-static void unpack_blocks(const tile *t, const aside *a, val from, val to) {
+static void unpack_blocks(const tile *t, const aside *a, val from, val ahead, val to) {
     emit *e = t->e;
     loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, e->isa->lanes), 1);
-    take_apart(t, a, emit_at(e, from, emit_mul_const(e, l.i, t->row_bytes)), l.i);
+    val   block = emit_at(e, from, emit_mul_const(e, l.i, t->row_bytes));
+    ask_ahead(t, block, ahead);
+    take_apart(t, a, block, l.i);
     emit_loop_end(e, &l, NULL);
     store_words(t, &a->words, to);
     store_numbers(t, &a->scales, to, 0);
@@ -120,13 +120,16 @@ static void unpack_blocks(const tile *t, const aside *a, val from, val to) {
 }
 
 /* The same of plain numbers, straight from the rows. */
-static void unpack_plain(const tile *t, val from, val to) {
+static void unpack_plain(const tile *t, val from, val ahead, val to) {
     emit    *e = t->e;
     uint32_t lanes = e->isa->lanes;
     val      vectors[EMIT_MAX_LANES];
-    for (uint32_t r = 0; r < lanes; r++)
-        vectors[r] = t->kind->words(t, emit_at_const(e, from, r * t->row_bytes), 0, t->span);
-    transpose(e, vectors, lanes);
+    for (uint32_t r = 0; r < lanes; r++) {
+        val row = emit_at_const(e, from, r * t->row_bytes);
+        ask_ahead(t, row, ahead);
+        vectors[r] = t->kind->words(t, row, 0, t->span);
+    }
+    emit_turn(e, vectors, lanes);
     for (uint32_t j = 0; j < lanes; j++)
         emit_store(e, vectors[j], emit_at_const(e, to, tile_word_at(t, j, 0)), lanes * 4);
 }
@@ -142,15 +145,16 @@ val tile_unpack_function(const tile *t) {
     if (t->form) a = aside_begin(t);
     loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->of->k / t->span), 1);
     val  from = emit_at(e, LLVMGetParam(e->fn, 0), emit_mul_const(e, l.i, quant_row_bytes(t->of->weight, t->span)));
+    val  ahead = bytes_ahead(t, l.i);
     val  to = emit_at(e, LLVMGetParam(e->fn, 1),
                       emit_mul_const(e, l.i, t->span / t->group * tile_group_bytes(t, t->of->rows)));
     loop vectors = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->n_vectors), 1);
     val rows = emit_at(e, from, emit_mul_const(e, vectors.i, lanes * t->row_bytes));
     val own = emit_at(e, to, emit_mul_const(e, vectors.i, 4ull * lanes));
     if (t->form)
-        unpack_blocks(t, &a, rows, own);
+        unpack_blocks(t, &a, rows, ahead, own);
     else
-        unpack_plain(t, rows, own);
+        unpack_plain(t, rows, ahead, own);
     emit_loop_end(e, &vectors, NULL);
     emit_loop_end(e, &l, NULL);
     LLVMBuildRetVoid(e->builder);
