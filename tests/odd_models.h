@@ -36,6 +36,9 @@ static const odd_model odd_models[] = {
      "--vocab 300 --ctx 300", "", ""},
     {"embd 128, heads of 128", "--layers 1 --embd 128 --heads 3 --kv-heads 3 --head-dim 128 "
      "--ff 1408 --vocab 300 --ctx 300 --rope-base 500000", "", ""},
+    /* Rows of chained dots, their ends of 1 and 9 blocks; all logits by tiles, and nothing rounds these. */
+    {"embd 1056, ff 1312", "--layers 1 --embd 1056 --heads 8 --kv-heads 2 --ff 1312 --vocab 320 "
+     "--ctx 300", "", ""},
 
 /* Norms after, and of heads; rotation of a part of a head, by halves; no rotation before the cache
    of values but after a norm; residuals of two kinds; products of activations. Nothing here can be

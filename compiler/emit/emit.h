@@ -201,6 +201,12 @@ val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_to
                       uint32_t n_rows);
 val emit_dot_call(emit *e, val function, val row, val x, val x_stride);
 
+/* Whether such a row is added up in EMIT_CHAINS sums, block i in the i % EMIT_CHAINS-th, whose products are
+   one integer before; the upper half of the sums is then added to the lower one, and so on. */
+bool emit_dot_is_chained(const emit *e, enum quant_type weight, uint64_t k);
+
+#define EMIT_CHAINS 16
+
 /* Whether the weights are too many to stay in a cache from token to token. */
 bool emit_weights_are_streamed(const emit *e);
 
@@ -226,6 +232,7 @@ typedef struct emit_tiles {
     uint64_t        k;
     uint32_t        rows;
     bool            packed;
+    bool            chained; /* a row is added up as emit_dot_is_chained has it, not in one sum */
 } emit_tiles;
 
 /* Whether there can be tiles of such rows. */

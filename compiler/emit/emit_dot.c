@@ -21,8 +21,8 @@
 
 #define CACHED_BYTES   (16u << 20) /* of all weights: more does not stay in a cache between tokens */
 
-/* Asks for the cache lines that begin in bytes [from, to) of `at`, so many ahead. */
-static void prefetch(const dot *d, val at, uint64_t from, uint64_t to) {
+void dot_ask_ahead(const dot *d, val at, uint64_t from, uint64_t to) {
+    if (!d->prefetch) return;
     for (uint64_t line = round_up(from, EMIT_LINE_BYTES); line < to; line += EMIT_LINE_BYTES)
         emit_prefetch(d->e, emit_at_const(d->e, at, line + d->prefetch), EMIT_PREFETCH_L2);
 }
@@ -38,13 +38,9 @@ static uint32_t prefetch_distance(const emit *e, enum quant_type weight) {
 static void steps(const dot *d, const dot_kind *kind, val first, uint64_t count, val *acc) {
     emit    *e = d->e;
     uint32_t length = kind->length(e->isa, d->weight);
-    uint64_t bytes = quant_row_bytes(d->weight, length);
-    val      start = d->prefetch ? emit_at(e, d->row, emit_row_bytes(e, d->weight, first)) : NULL;
-    for (uint64_t s = 0; s < count; s++) {
-        if (d->prefetch) prefetch(d, start, s * bytes, (s + 1) * bytes);
+    for (uint64_t s = 0; s < count; s++)
         kind->step(d, emit_add(e, first, emit_i64(e, s * length)), length,
                    acc + s % kind->n_accumulators * d->n_tokens);
-    }
 }
 
 /* Likewise trips · unroll steps as a loop. Its accumulators move on by `unroll` with each trip, so that the
@@ -64,13 +60,18 @@ static void looped_steps(const dot *d, const dot_kind *kind, uint64_t trips, uin
 
 /* The last k % length weights, added to `sums`, which may be wider: a power of two of them, then what is
    left. */
-static void add_tail(const dot *d, const dot_kind *kind, val *sums) {
+static void add_tail(dot *d, const dot_kind *kind, val *sums) {
     emit    *e = d->e;
     uint32_t length = kind->length(e->isa, d->weight), rest = (uint32_t)(d->k % length), part = length;
-    for (; rest; rest -= part) {
+    for (d->chain = 0; rest; rest -= part) {
         val tail[DOT_MAX_SUMS];
         while (quant_find(d->weight)->block_len > 1 && part > rest) part /= 2;
         if (part > rest) part = rest;
+        if (kind->chained) {
+            kind->step(d, emit_i64(e, d->k - rest), part, sums);
+            d->chain += part / quant_find(d->weight)->block_len;
+            continue;
+        }
         for (uint32_t t = 0; t < d->n_tokens; t++)
             tail[t] = LLVMConstNull(emit_vector(e->f32, kind->width(e->isa, part)));
         kind->step(d, emit_i64(e, d->k - rest), part, tail);
@@ -80,7 +81,7 @@ static void add_tail(const dot *d, const dot_kind *kind, val *sums) {
 }
 
 /* The accumulators' sums, one vector for each token; whichever comes first, their sum is the same. */
-static void emit_body(const dot *d, const dot_kind *kind, uint32_t unroll, val *sums) {
+static void emit_body(dot *d, const dot_kind *kind, uint32_t unroll, val *sums) {
     emit    *e = d->e;
     uint32_t length = kind->length(e->isa, d->weight), n = kind->n_accumulators;
     uint64_t count = d->k / length;
@@ -95,6 +96,7 @@ static void emit_body(const dot *d, const dot_kind *kind, uint32_t unroll, val *
             acc[a] = emit_fadd(e, acc[a], acc[left / 2 * d->n_tokens + a]);
     for (uint32_t t = 0; t < d->n_tokens; t++) sums[t] = acc[t];
     add_tail(d, kind, sums);
+    d->chain = 0;
 }
 
 /* Steps in the body of the loop over a row; 0: all of them, without a loop. */
@@ -128,19 +130,23 @@ val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_to
     while (width < n) width *= 2;
     if (emit_function_begin(e, name, emit_vector(e->f32, width), params, n_tokens == 1 ? 2 : 3)) {
         dot d = {.e = e, .weight = weight, .k = k, .n_tokens = n_tokens};
-        if (n_tokens == 1) d.prefetch = prefetch_distance(e, weight);
+        d.prefetch = prefetch_distance(e, weight);
         d.layout = isa_activation_layout(e->isa, quant_find(weight)->activation, k);
         d.row = LLVMGetParam(e->fn, 0);
         for (uint32_t t = 0; t < n_tokens; t++)
             d.x[t] = t ? emit_at(e, d.x[t - 1], LLVMGetParam(e->fn, 2)) : LLVMGetParam(e->fn, 1);
         val sums[DOT_MAX_SUMS];
-        emit_rows(&d, emit_dot_kind(e->isa, weight, k), n_rows, sums);
+        emit_rows(&d, emit_dot_kind(e, weight, k), n_rows, sums);
         for (uint32_t i = n; i < width; i++) sums[i] = LLVMConstNull(LLVMTypeOf(sums[0]));
         LLVMBuildRet(e->builder, emit_sum_each(e, sums, width));
     }
     e->fn = outer;
     if (outer) LLVMPositionBuilderAtEnd(e->builder, here);
     return LLVMGetNamedFunction(e->module, name);
+}
+
+bool emit_dot_is_chained(const emit *e, enum quant_type weight, uint64_t k) {
+    return emit_dot_kind(e, weight, k)->chained;
 }
 
 val emit_dot_call(emit *e, val function, val row, val x, val x_stride) {

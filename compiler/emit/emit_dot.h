@@ -13,6 +13,7 @@ typedef struct dot {
     uint64_t          k;
     uint32_t          n_tokens;
     uint32_t          prefetch; /* bytes ahead that are asked for; 0: none */
+    uint32_t          chain;    /* which sum the first block of a step is added to, where a kind is chained */
     val               row, x[DOT_MAX_SUMS];
     activation_layout layout;
 } dot;
@@ -21,12 +22,17 @@ typedef struct dot {
    one accumulator for each token, acc[0 … n_tokens - 1]. */
 typedef struct dot_kind {
     uint32_t n_accumulators; /* enough to hide the latency of an addition */
+    bool     chained;        /* of EMIT_CHAINS lanes each adds up every EMIT_CHAINS-th block, from d->chain on */
     uint32_t (*length)(const isa *target, enum quant_type weight);
     uint32_t (*width)(const isa *target, uint32_t length); /* f32 values in the accumulator for such a step */
     void (*step)(const dot *d, val at, uint32_t length, val *acc);
 } dot_kind;
 
-/* Rows of k weights of that type, on that ISA. */
-const dot_kind *emit_dot_kind(const isa *target, enum quant_type weight, uint64_t k);
+/* Asks for the cache lines that begin in bytes [from, to) of `at`, d->prefetch ahead. Steps do so by pieces:
+   nine lines at once made Zen 5 a tenth slower than two or three between the products. */
+void dot_ask_ahead(const dot *d, val at, uint64_t from, uint64_t to);
+
+/* Rows of k weights of that type. */
+const dot_kind *emit_dot_kind(const emit *e, enum quant_type weight, uint64_t k);
 
 #endif

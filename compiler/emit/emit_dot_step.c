@@ -4,6 +4,8 @@
  *     pairs    BF16 where an instruction multiplies two and two
  *     scaled   products are summed as integers, four neighbours a lane; a lane's sum is scaled by what
  *              its sub-block and its activations are scaled by
+ *     chained  the products of a block become one integer, which is scaled and added to one lane: as tiles
+ *              do it, so that few tokens may go by these and have the sums of single ones
  *     words    sub-blocks with small integers for scales: sums of two neighbours are multiplied with
  *              them and added up as integers, a whole block has one scale in f32
  */
@@ -11,6 +13,8 @@
 #include "emit_dot.h"
 
 #define SCALED_LENGTH 128 /* weights of a step of shorter blocks: four scales make a vector */
+
+#define CHAINED_LEAST 1025 /* weights of a row beside whose whole steps, of EMIT_CHAINS blocks, its end counts little */
 
 #define WORDS_LANES  8 /* of a block's sums */
 #define WORDS_CHAINS 2 /* of them where pairs are summed: one alone is too long, rows came a tenth slower */
@@ -29,7 +33,9 @@ static val load_x(const dot *d, uint32_t t, val at, uint32_t length) {
 
 static void step_plain(const dot *d, val at, uint32_t length, val *acc) {
     emit *e = d->e;
-    val   w = emit_load_f32(e, d->weight, emit_at(e, d->row, emit_row_bytes(e, d->weight, at)), length);
+    val   from = emit_at(e, d->row, emit_row_bytes(e, d->weight, at));
+    val   w = emit_load_f32(e, d->weight, from, length);
+    dot_ask_ahead(d, from, 0, quant_row_bytes(d->weight, length));
     for (uint32_t t = 0; t < d->n_tokens; t++) acc[t] = emit_fma(e, w, load_x(d, t, at, length), acc[t]);
 }
 
@@ -38,6 +44,7 @@ static void step_pairs(const dot *d, val at, uint32_t length, val *acc) {
     val  bytes = emit_mul_const(e, at, 2);
     type pairs = emit_vector(e->i32, length / 2);
     val  w = emit_load(e, pairs, emit_at(e, d->row, bytes), 2);
+    dot_ask_ahead(d, emit_at(e, d->row, bytes), 0, 2 * length);
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val x = emit_load(e, pairs, emit_at(e, emit_at_const(e, d->x[t], d->layout.halves), bytes), 2);
         acc[t] = e->isa->dot_bf16(e, w, x, acc[t]);
@@ -79,6 +86,16 @@ static emit_span piece_span(const blocks *b, uint32_t first) {
     return (emit_span){first - last * b->piece + last * b->half, b->piece, b->half, 2 * b->half};
 }
 
+/* All pieces' quants, + bias. */
+static void load_quants(const blocks *b, uint32_t bias, val *quants) {
+    uint64_t bytes = quant_row_bytes(b->d->weight, b->length);
+    for (uint32_t i = 0; i < b->length; i += b->piece) {
+        emit_span s = piece_span(b, i);
+        dot_ask_ahead(b->d, b->block, bytes * i / b->length, bytes * (i + b->piece) / b->length);
+        quants[i / b->piece] = b->form->quants(b->d->e, b->form, b->block, &s, bias);
+    }
+}
+
 /* What token t has of `bytes` bytes for every `each` activations, `n` numbers from the blocks' first, or
    `first` numbers later. */
 static val of_token(const blocks *b, uint32_t t, uint64_t part, uint32_t each, type number, uint32_t bytes,
@@ -105,14 +122,20 @@ static uint32_t dot_bias(const blocks *b) {
     return b->form->bits < 8 ? b->form->offset : 128;
 }
 
-static val dot_begin(const blocks *b, uint32_t t, uint32_t first) {
+/* -bias · Σ of so many activations each, of token t: n numbers from there on. */
+static val dot_excess(const blocks *b, uint32_t t, uint64_t part, uint32_t each, uint32_t first, uint32_t n) {
     emit    *e = b->d->e;
-    uint32_t bias = dot_bias(b), down = 0, each = b->half ? 8 : 4;
-    uint64_t part = b->half ? b->d->layout.halved_corrections : b->d->layout.corrections;
-    if (!bias) return LLVMConstNull(emit_vector(e->i32, b->piece / 4));
-    val v = of_token(b, t, part, each, e->i32, 4, first / each, b->piece / 4);
+    uint32_t bias = dot_bias(b), down = 0;
+    if (!bias) return LLVMConstNull(emit_vector(e->i32, n));
+    val v = of_token(b, t, part, each, e->i32, 4, first, n);
     while (bias << down < 128) down++;
-    return down ? LLVMBuildAShr(e->builder, v, emit_splat_int(e, e->i32, down, b->piece / 4), "") : v;
+    return down ? LLVMBuildAShr(e->builder, v, emit_splat_int(e, e->i32, down, n), "") : v;
+}
+
+static val dot_begin(const blocks *b, uint32_t t, uint32_t first) {
+    uint32_t each = b->half ? 8 : 4;
+    uint64_t part = b->half ? b->d->layout.halved_corrections : b->d->layout.corrections;
+    return dot_excess(b, t, part, each, first / each, b->piece / 4);
 }
 
 static val dot_products(const blocks *b, val quants, val x, val sum) {
@@ -144,10 +167,7 @@ static void step_scaled(const dot *d, val at, uint32_t length, val *acc) {
     val      scales = emit_block_scales(e, b.form, b.block, b.n), quants[256 / 16];
     val      minima = b.form->minima ? emit_block_minima(e, b.form, b.block, b.n) : NULL;
     uint32_t subs = emit_length(scales), summed = b.half ? 2 * b.piece : b.piece;
-    for (uint32_t i = 0; i < length; i += b.piece) {
-        emit_span s = piece_span(&b, i);
-        quants[i / b.piece] = b.form->quants(e, b.form, b.block, &s, dot_bias(&b));
-    }
+    load_quants(&b, dot_bias(&b), quants);
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val both = emit_fmul(e, scales, scales_of_token(&b, t, subs));
         for (uint32_t i = 0; i < length; i += summed) {
@@ -161,6 +181,48 @@ static void step_scaled(const dot *d, val at, uint32_t length, val *acc) {
         val sums = of_token(&b, t, d->layout.sums[isa_sum_of(b.form->sub)], b.form->sub, e->f32, 4, 0, subs);
         val less = emit_fmul(e, minima, sums);
         acc[t] = emit_fsub(e, acc[t], emit_widen(e, less, emit_length(acc[t])));
+    }
+}
+
+/* ---- chained */
+
+/* Vectors that hold `group` lanes of each block: the sum of each block's, in order. */
+static val sum_blocks(emit *e, val *vectors, uint32_t count, uint32_t group) {
+    for (; group > 1; group /= 2) {
+        bool one = count == 1;
+        for (uint32_t i = 0; i < count; i += 2) {
+            val a = vectors[i], b = vectors[one ? i : i + 1];
+            vectors[i / 2] = emit_add(e, emit_pick_groups(e, a, b, 0, group),
+                                      emit_pick_groups(e, a, b, group / 2, group));
+        }
+        if (one) vectors[0] = emit_pick(e, vectors[0], NULL, 0, 1, emit_length(vectors[0]) / 2);
+        if (!one) count /= 2;
+    }
+    return vectors[0];
+}
+
+/* As lanes [d->chain, …) of EMIT_CHAINS, the others zero. */
+static val to_chains(const dot *d, val v) {
+    uint32_t n = emit_length(v), from[EMIT_CHAINS];
+    if (n == 1) v = emit_widen(d->e, v, 2);
+    for (uint32_t i = 0; i < EMIT_CHAINS; i++) from[i] = i - d->chain < n ? i - d->chain : n;
+    return emit_shuffle(d->e, v, LLVMConstNull(LLVMTypeOf(v)), from, EMIT_CHAINS);
+}
+
+static void step_chained(const dot *d, val at, uint32_t length, val *acc) {
+    emit    *e = d->e;
+    blocks   b = blocks_at(d, at, length, e->isa->dot_length);
+    uint32_t block = b.form->sub, pieces = length / b.piece, lanes = b.piece / 4;
+    val      scales = emit_block_scales(e, b.form, b.block, b.n), quants[EMIT_CHAINS], products[EMIT_CHAINS];
+    load_quants(&b, dot_bias(&b), quants);
+    for (uint32_t t = 0; t < d->n_tokens; t++) {
+        for (uint32_t i = 0; i < pieces; i++)
+            products[i] = dot_products(&b, quants[i], quants_of_token(&b, t, i * b.piece),
+                                       LLVMConstNull(emit_vector(e->i32, lanes)));
+        val sums = sum_blocks(e, products, pieces, block / 4);
+        sums = emit_add(e, sums, dot_excess(&b, t, d->layout.totals[ISA_SUM_32], block, 0, b.n));
+        val both = emit_fmul(e, scales, scales_of_token(&b, t, b.n));
+        acc[t] = emit_fma(e, to_chains(d, emit_cast(e, LLVMSIToFP, sums, e->f32)), to_chains(d, both), acc[t]);
     }
 }
 
@@ -220,11 +282,8 @@ static void step_words(const dot *d, val at, uint32_t length, val *acc) {
     uint32_t summed = e->isa->narrow ? 2 * b.piece : b.piece;
     val      integers = b.form->integers(e, b.form, b.block, &minima);
     val      factors = b.form->factors(e, b.form, b.block);
-    for (uint32_t i = 0; i < length; i += b.piece) {
-        emit_span s = piece_span(&b, i);
-        quants[i / b.piece] = b.form->quants(e, b.form, b.block, &s, b.form->offset);
-        if (i % summed == 0) scales[i / summed] = words_scales(&b, integers, i);
-    }
+    load_quants(&b, b.form->offset, quants);
+    for (uint32_t i = 0; i < length; i += summed) scales[i / summed] = words_scales(&b, integers, i);
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val x_scale = of_token(&b, t, d->layout.scales, 256, e->f32, 4, 0, 1);
         val chains[WORDS_CHAINS] = {words_begin(&b, t, integers)};
@@ -265,6 +324,16 @@ static uint32_t length_blocks(const isa *target, enum quant_type weight) {
     return block > SCALED_LENGTH ? block : SCALED_LENGTH;
 }
 
+static uint32_t length_chained(const isa *target, enum quant_type weight) {
+    (void)target;
+    return EMIT_CHAINS * quant_find(weight)->block_len;
+}
+
+static uint32_t width_chained(const isa *target, uint32_t length) {
+    (void)target, (void)length;
+    return EMIT_CHAINS;
+}
+
 static uint32_t width_plain(const isa *target, uint32_t length) {
     (void)target;
     return length;
@@ -284,13 +353,22 @@ static uint32_t width_scaled(const isa *target, uint32_t length) {
     return (length < target->dot_length ? length : target->dot_length) / 4;
 }
 
-static const dot_kind plain = {4, length_plain, width_plain, step_plain};
-static const dot_kind pairs = {4, length_pairs, width_pairs, step_pairs};
-static const dot_kind scaled = {2, length_blocks, width_scaled, step_scaled};
-static const dot_kind words = {2, length_blocks, width_words, step_words};
+static const dot_kind plain = {4, false, length_plain, width_plain, step_plain};
+static const dot_kind pairs = {4, false, length_pairs, width_pairs, step_pairs};
+static const dot_kind scaled = {2, false, length_blocks, width_scaled, step_scaled};
+static const dot_kind chained = {1, true, length_chained, width_chained, step_chained};
+static const dot_kind words = {2, false, length_blocks, width_words, step_words};
 
-const dot_kind *emit_dot_kind(const isa *target, enum quant_type weight, uint64_t k) {
+/* Where there are lanes enough, and tiles, which sum in the same order. Types of fewer bits keep a core
+   busier, and rows of Q4_0 came a tenth slower so. */
+static bool is_chained(const emit *e, const emit_block *form, uint64_t k) {
+    return form->bits == 8 && form->sub == 32 && k >= CHAINED_LEAST && e->options.unroll % EMIT_CHAINS == 0 &&
+           e->isa->lanes == EMIT_CHAINS && e->isa->dot_rows && e->isa->unsigned_weights;
+}
+
+const dot_kind *emit_dot_kind(const emit *e, enum quant_type weight, uint64_t k) {
     const emit_block *form = emit_block_find(weight);
-    if (!form) return weight == QUANT_BF16 && target->dot_bf16 && k % (2 * target->lanes) == 0 ? &pairs : &plain;
+    if (!form) return weight == QUANT_BF16 && e->isa->dot_bf16 && k % (2 * e->isa->lanes) == 0 ? &pairs : &plain;
+    if (is_chained(e, form, k)) return &chained;
     return form->integers && form->bits < 8 ? &words : &scaled;
 }

@@ -12,7 +12,8 @@
 
 #define SHORT_ROW   1024
 #define ROWS_A_CALL 4
-#define TILE_LEAST  8 /* tokens for which unpacking pays */
+#define TILE_LEAST  8 /* tokens for which unpacking pays, */
+#define CHAIN_LEAST 3 /* and where dots are chained */
 _Static_assert(TILE_LEAST > GGUFC_BATCH_EXACT, "drafts are verified by the sums of single tokens");
 
 #define TILES_MOST  (2u << 20) /* bytes in the frame: a quarter of a thread's usual stack */
@@ -146,7 +147,7 @@ static void dots(const matmul *m, val first, val token, val slot, uint32_t n) {
 
 /* Weight w's rows of a unit as tiles. */
 static emit_tiles tiles_of(const matmul *m, uint32_t w) {
-    return (emit_tiles){m->weight_type[w], m->k, m->rows, m->packed};
+    return (emit_tiles){m->weight_type[w], m->k, m->rows, m->packed, false};
 }
 
 /* What the tiles of the unit's weights before w take. */
@@ -192,17 +193,34 @@ static void unpack(const matmul *m, val first) {
     }
 }
 
-/* The same as `dots`, from tiles. */
-static void tiles(const matmul *m, val first, val token, val slot, uint32_t n) {
+static void multiply_tiles(const matmul *m, val first, val token, val slot, uint32_t n, bool chained) {
     emit *e = m->e;
     emit_tile_operands o = {.x = activations(m, token), .x_stride = m->x_stride};
     o.out_stride = emit_i64(e, 4ull * m->rows);
     for (uint32_t w = 0; w < m->n_weights; w++)
         for (uint32_t r = 0; r < m->rows; r += emit_tile_rows(e)) {
             emit_tiles t = one_tile(m, w, first, r, &o.tile);
+            t.chained = chained;
             o.out = emit_at_const(e, group(m, w, slot), 4ull * r);
             emit_tile_multiply(e, &t, n, &o);
         }
+}
+
+/* The same as `dots`, from tiles, but for the order of sums. */
+static void tiles(const matmul *m, val first, val token, val slot, uint32_t n) {
+    multiply_tiles(m, first, token, slot, n, false);
+}
+
+/* The same as `dots`, where these are chained. */
+static void chained_tiles(const matmul *m, val first, val token, val slot, uint32_t n) {
+    multiply_tiles(m, first, token, slot, n, true);
+}
+
+/* Whether tiles can multiply few tokens as well. */
+static bool is_chained(const matmul *m) {
+    for (uint32_t w = 0; w < m->n_weights; w++)
+        if (!emit_dot_is_chained(m->e, m->weight_type[w], m->k)) return false;
+    return true;
 }
 
 /* ---- all tokens */
@@ -242,27 +260,48 @@ static void each_few(const matmul *m, multiplier *multiply, val first, uint32_t 
     emit_loop_end(e, &l, NULL);
 }
 
-static void all_by_tiles(const matmul *m, val first) {
+static void all_by_tiles(const matmul *m, multiplier *multiply, val first) {
     if (!m->packed) unpack(m, first);
-    each_few(m, tiles, first, emit_tile_tokens(m->e, m->weight_type[0]));
+    each_few(m, multiply, first, emit_tile_tokens(m->e, m->weight_type[0]));
 }
 
-static void all_tokens(const matmul *m, val first) {
+static branch if_tokens(emit *e, LLVMIntPredicate compare, uint64_t n) {
+    return emit_if(e, LLVMBuildICmp(e->builder, compare, e->n_tokens, emit_i64(e, n), ""));
+}
+
+static void few_tokens(const matmul *m, val first) {
+    emit *e = m->e;
+    if (!is_chained(m)) {
+        each_few(m, dots, first, e->isa->tokens);
+        return;
+    }
+    branch some = if_tokens(e, LLVMIntUGE, CHAIN_LEAST);
+    all_by_tiles(m, chained_tiles, first);
+    emit_if_end(e, &some);
+    branch fewer = if_tokens(e, LLVMIntULT, CHAIN_LEAST);
+    each_few(m, dots, first, 2);
+    emit_if_end(e, &fewer);
+}
+
+static void all_tokens(const matmul *m, enum emit_tokens tokens, val first) {
     emit *e = m->e;
     if (m->packed) {
-        all_by_tiles(m, first);
+        all_by_tiles(m, tiles, first);
         return;
     }
     if (!m->tiles) {
         each_few(m, dots, first, e->isa->tokens);
         return;
     }
-    val    least = emit_i64(e, TILE_LEAST);
-    branch many = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntUGE, e->n_tokens, least, ""));
-    all_by_tiles(m, first);
+    if (tokens == EMIT_FEW) {
+        few_tokens(m, first);
+        return;
+    }
+    branch many = if_tokens(e, LLVMIntUGE, TILE_LEAST);
+    all_by_tiles(m, tiles, first);
     emit_if_end(e, &many);
-    branch few = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, e->n_tokens, least, ""));
-    each_few(m, dots, first, e->isa->tokens);
+    branch few = if_tokens(e, LLVMIntULT, TILE_LEAST);
+    few_tokens(m, first);
     emit_if_end(e, &few);
 }
 
@@ -335,7 +374,7 @@ val emit_matmul(emit *e, const plan_call *c, enum emit_tokens tokens) {
     bool   fresh = emit_kernel_begin(e, name);
     matmul m = begin(e, c);
     if (fresh) {
-        bool     tiled = (tokens == EMIT_ANY || (tokens == EMIT_FEW && m.packed)) && by_tiles(&m);
+        bool     tiled = (tokens == EMIT_ANY || (tokens == EMIT_FEW && (m.packed || is_chained(&m)))) && by_tiles(&m);
         uint32_t slots = tokens != EMIT_ONE ? e->isa->tokens : 1;
         if (tiled && emit_tile_tokens(e, m.weight_type[0]) > slots) slots = emit_tile_tokens(e, m.weight_type[0]);
         for (uint32_t w = 0; w < m.n_weights; w++) m.buffer[w] = emit_local(e, 4ull * slots * m.rows);
@@ -343,7 +382,7 @@ val emit_matmul(emit *e, const plan_call *c, enum emit_tokens tokens) {
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);
         val  first = emit_mul_const(e, unit.i, m.rows);
         if (tokens != EMIT_ONE)
-            all_tokens(&m, first);
+            all_tokens(&m, tokens, first);
         else
             one_token(&m, first);
         emit_loop_end(e, &unit, NULL);

@@ -284,10 +284,38 @@ static void multiply_block(const product *p, val number, uint32_t block, val *ac
     for (uint32_t i = 0; i < n * p->n_tokens; i++) acc[i] = emit_fma(e, inner[i], x_scales[i / n], acc[i]);
 }
 
+/* Blocks are added to one sum after the other, which are in memory, and the sums in the order of a row's. */
+static void multiply_chained(const product *p, uint32_t block, val *acc) {
+    emit    *e = p->t->e;
+    uint32_t n = p->n_tokens * p->t->n_vectors, chains = EMIT_CHAINS, bytes = 4 * e->isa->lanes;
+    type     lanes = emit_vector(e->f32, e->isa->lanes);
+    val      memory = emit_local(e, (uint64_t)chains * n * bytes), next[MAX_SUMS];
+    for (uint32_t i = 0; i < chains * n; i++) emit_store(e, acc[0], emit_at_const(e, memory, i * bytes), bytes);
+    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, p->t->of->k / block), 1);
+    val  chain = LLVMBuildAnd(e->builder, l.i, emit_i64(e, chains - 1), "");
+    val  at = emit_at(e, memory, emit_mul_const(e, chain, n * bytes));
+    for (uint32_t i = 0; i < n; i++) next[i] = emit_load(e, lanes, emit_at_const(e, at, i * bytes), bytes);
+    multiply_block(p, l.i, block, next);
+    for (uint32_t i = 0; i < n; i++) emit_store(e, next[i], emit_at_const(e, at, i * bytes), bytes);
+    emit_loop_end(e, &l, NULL);
+    for (uint32_t i = 0; i < n; i++) {
+        val sums[EMIT_CHAINS];
+        for (uint32_t c = 0; c < chains; c++)
+            sums[c] = emit_load(e, lanes, emit_at_const(e, memory, (c * n + i) * bytes), bytes);
+        for (uint32_t left = chains / 2; left; left /= 2)
+            for (uint32_t c = 0; c < left; c++) sums[c] = emit_fadd(e, sums[c], sums[c + left]);
+        acc[i] = sums[0];
+    }
+}
+
 static void multiply_blocks(const product *p, val *acc) {
     emit    *e = p->t->e;
     uint32_t n = p->n_tokens * p->t->n_vectors;
     uint32_t block = quant_find(quant_find(p->t->of->weight)->activation)->block_len;
+    if (p->t->of->chained) {
+        multiply_chained(p, block, acc);
+        return;
+    }
     val      next[MAX_SUMS];
     loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, p->t->of->k / block), 1);
     for (uint32_t i = 0; i < n; i++) next[i] = emit_loop_carry(e, &l, acc[i]);
@@ -301,7 +329,7 @@ static val product_function(const tile *t, uint32_t n_tokens) {
     emit       *e = t->e;
     uint32_t    n = n_tokens * t->n_vectors;
     const char *name = arena_printf(e->memory, "tile_%s_%s%s_k%llu_r%u_x%u", quant_find(t->of->weight)->name,
-                                    t->kind->name, t->of->packed ? "_packed" : "",
+                                    t->kind->name, t->of->packed ? "_packed" : t->of->chained ? "_chained" : "",
                                     (unsigned long long)t->of->k, t->of->rows, n_tokens);
     type        params[] = {e->ptr, e->ptr, e->i64, e->ptr, e->i64};
     if (!emit_function_begin(e, name, e->none, params, 5)) return LLVMGetNamedFunction(e->module, name);
