@@ -5,9 +5,10 @@
 
 #include "quant.h"
 
-/* Rows of 256 columns, and some of 320, where types with longer blocks fall back to others. */
-#define SHAPE "--layers", "2", "--embd", "256", "--heads", "4", "--kv-heads", "1", "--ff", "320", \
-              "--vocab", "300", "--ctx", "64"
+/* Rows of 256 columns, long ones of 1280, and some of 320, where types with longer blocks fall back to
+   others. */
+#define SHAPE "--layers", "2", "--embd", "256", "--heads", "4", "--kv-heads", "1", "--head-dim", "80", \
+              "--ff", "1280", "--vocab", "300", "--ctx", "64"
 
 /* More than are multiplied row by row. */
 static const int32_t ids[] = { 1, 17, 260, 99, 280, 4, 17, 45, 200, 3, 77 };

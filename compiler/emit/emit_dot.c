@@ -38,9 +38,13 @@ static uint32_t prefetch_distance(const emit *e, enum quant_type weight) {
 static void steps(const dot *d, const dot_kind *kind, val first, uint64_t count, val *acc) {
     emit    *e = d->e;
     uint32_t length = kind->length(e->isa, d->weight);
-    for (uint64_t s = 0; s < count; s++)
+    uint64_t bytes = quant_row_bytes(d->weight, length);
+    val      start = emit_at(e, d->row, emit_row_bytes(e, d->weight, first));
+    for (uint64_t s = 0; s < count; s++) {
+        if (!kind->chained) dot_ask_ahead(d, start, s * bytes, (s + 1) * bytes);
         kind->step(d, emit_add(e, first, emit_i64(e, s * length)), length,
                    acc + s % kind->n_accumulators * d->n_tokens);
+    }
 }
 
 /* Likewise trips · unroll steps as a loop. Its accumulators move on by `unroll` with each trip, so that the

@@ -28,8 +28,8 @@ typedef struct dot_kind {
     void (*step)(const dot *d, val at, uint32_t length, val *acc);
 } dot_kind;
 
-/* Asks for the cache lines that begin in bytes [from, to) of `at`, d->prefetch ahead. Steps do so by pieces:
-   nine lines at once made Zen 5 a tenth slower than two or three between the products. */
+/* Asks for the cache lines that begin in bytes [from, to) of `at`, d->prefetch ahead. It is done before each
+   step; by chained ones, which are long, themselves. */
 void dot_ask_ahead(const dot *d, val at, uint64_t from, uint64_t to);
 
 /* Rows of k weights of that type. */

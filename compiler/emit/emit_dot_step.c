@@ -33,9 +33,7 @@ static val load_x(const dot *d, uint32_t t, val at, uint32_t length) {
 
 static void step_plain(const dot *d, val at, uint32_t length, val *acc) {
     emit *e = d->e;
-    val   from = emit_at(e, d->row, emit_row_bytes(e, d->weight, at));
-    val   w = emit_load_f32(e, d->weight, from, length);
-    dot_ask_ahead(d, from, 0, quant_row_bytes(d->weight, length));
+    val   w = emit_load_f32(e, d->weight, emit_at(e, d->row, emit_row_bytes(e, d->weight, at)), length);
     for (uint32_t t = 0; t < d->n_tokens; t++) acc[t] = emit_fma(e, w, load_x(d, t, at, length), acc[t]);
 }
 
@@ -44,7 +42,6 @@ static void step_pairs(const dot *d, val at, uint32_t length, val *acc) {
     val  bytes = emit_mul_const(e, at, 2);
     type pairs = emit_vector(e->i32, length / 2);
     val  w = emit_load(e, pairs, emit_at(e, d->row, bytes), 2);
-    dot_ask_ahead(d, emit_at(e, d->row, bytes), 0, 2 * length);
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val x = emit_load(e, pairs, emit_at(e, emit_at_const(e, d->x[t], d->layout.halves), bytes), 2);
         acc[t] = e->isa->dot_bf16(e, w, x, acc[t]);
@@ -88,10 +85,8 @@ static emit_span piece_span(const blocks *b, uint32_t first) {
 
 /* All pieces' quants, + bias. */
 static void load_quants(const blocks *b, uint32_t bias, val *quants) {
-    uint64_t bytes = quant_row_bytes(b->d->weight, b->length);
     for (uint32_t i = 0; i < b->length; i += b->piece) {
         emit_span s = piece_span(b, i);
-        dot_ask_ahead(b->d, b->block, bytes * i / b->length, bytes * (i + b->piece) / b->length);
         quants[i / b->piece] = b->form->quants(b->d->e, b->form, b->block, &s, bias);
     }
 }
@@ -214,7 +209,12 @@ static void step_chained(const dot *d, val at, uint32_t length, val *acc) {
     blocks   b = blocks_at(d, at, length, e->isa->dot_length);
     uint32_t block = b.form->sub, pieces = length / b.piece, lanes = b.piece / 4;
     val      scales = emit_block_scales(e, b.form, b.block, b.n), quants[EMIT_CHAINS], products[EMIT_CHAINS];
-    load_quants(&b, dot_bias(&b), quants);
+    for (uint32_t i = 0; i < pieces; i++) { /* nine lines asked for at once made Zen 5 a tenth slower */
+        emit_span s = piece_span(&b, i * b.piece);
+        uint64_t  bytes = quant_row_bytes(d->weight, b.piece);
+        dot_ask_ahead(d, b.block, i * bytes, (i + 1) * bytes);
+        quants[i] = b.form->quants(e, b.form, b.block, &s, dot_bias(&b));
+    }
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         for (uint32_t i = 0; i < pieces; i++)
             products[i] = dot_products(&b, quants[i], quants_of_token(&b, t, i * b.piece),
@@ -361,14 +361,15 @@ static const dot_kind words = {2, false, length_blocks, width_words, step_words}
 
 /* Where there are lanes enough, and tiles, which sum in the same order. Types of fewer bits keep a core
    busier, and rows of Q4_0 came a tenth slower so. */
-static bool is_chained(const emit *e, const emit_block *form, uint64_t k) {
-    return form->bits == 8 && form->sub == 32 && k >= CHAINED_LEAST && e->options.unroll % EMIT_CHAINS == 0 &&
-           e->isa->lanes == EMIT_CHAINS && e->isa->dot_rows && e->isa->unsigned_weights;
+static bool is_chained(const emit *e, enum quant_type weight, uint64_t k) {
+    return quant_find(weight)->block_len == 32 && emit_block_find(weight)->bits == 8 && k >= CHAINED_LEAST &&
+           e->options.unroll % EMIT_CHAINS == 0 && e->isa->lanes == EMIT_CHAINS && e->isa->dot_rows &&
+           e->isa->unsigned_weights;
 }
 
 const dot_kind *emit_dot_kind(const emit *e, enum quant_type weight, uint64_t k) {
     const emit_block *form = emit_block_find(weight);
     if (!form) return weight == QUANT_BF16 && e->isa->dot_bf16 && k % (2 * e->isa->lanes) == 0 ? &pairs : &plain;
-    if (is_chained(e, form, k)) return &chained;
+    if (is_chained(e, weight, k)) return &chained;
     return form->integers && form->bits < 8 ? &words : &scaled;
 }
