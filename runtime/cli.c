@@ -151,6 +151,7 @@ static ggufc_status open_session(const cli *c, ggufc_session **session, ggufc_er
         .model = c->model,
         .weights_path = c->flags.model_path,
         .copy_weights = c->flags.no_mmap,
+        .lock_weights = c->flags.mlock,
         .n_threads = c->flags.n_threads,
         .n_ctx = c->flags.n_ctx,
         .pin_threads = 1,

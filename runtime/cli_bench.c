@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "clock.h"
 #include "error.h"
@@ -18,6 +19,7 @@ typedef struct bench {
     const cli_bench_request *request;
     int32_t             *tokens;
     uint64_t            *ns; /* of each run */
+    int64_t              n_read; /* from the disk while it was measured: faults, each of some pages */
 } bench;
 
 static uint32_t size_or(uint32_t wanted, uint32_t otherwise, uint32_t limit) {
@@ -34,6 +36,12 @@ static double median_seconds(uint64_t *ns, uint32_t count) {
     qsort(ns, count, sizeof *ns, compare_ns);
     uint64_t twice = ns[(count - 1) / 2] + ns[count / 2];
     return (double)twice / 2e9;
+}
+
+/* How often this process had to wait for the disk to bring a page. */
+static int64_t count_disk_reads(void) {
+    struct rusage used;
+    return getrusage(RUSAGE_SELF, &used) == 0 ? used.ru_majflt : 0;
 }
 
 /* Evaluates `count` tokens in pieces, with the logits after each piece, behind the first `depth` of
@@ -55,11 +63,13 @@ static ggufc_status bench_measure(bench *b, const char *name, uint32_t count, ui
                                   stream *out, ggufc_error *error) {
     uint32_t depth = b->request->depth;
     ggufc_status status = bench_pass(b, depth, count, piece, error);
+    int64_t n_read_before = count_disk_reads();
     for (uint32_t run = 0; run < b->request->n_runs && status == GGUFC_OK; run++) {
         uint64_t start = clock_ns();
         status = bench_pass(b, depth, count, piece, error);
         b->ns[run] = clock_ns() - start;
     }
+    b->n_read += count_disk_reads() - n_read_before;
     if (status != GGUFC_OK) return status;
     double seconds = median_seconds(b->ns, b->request->n_runs);
     stream_printf(out,
@@ -85,6 +95,11 @@ static ggufc_status bench_both(bench *b, uint32_t n_prompt, uint32_t n_generate,
     ggufc_status status = bench_pass(b, 0, depth, model->n_batch, error);
     if (status == GGUFC_OK) status = bench_measure(b, "prefill", n_prompt, model->n_batch, out, error);
     if (status == GGUFC_OK) status = bench_measure(b, "decode", n_generate, 1, out, error);
+    if (status == GGUFC_OK && b->n_read)
+        stream_printf(out,
+                      "%" PRId64 " times weights were read from the disk meanwhile: something pushes them out "
+                      "of memory, see --mlock\n",
+                      b->n_read);
     ggufc_session_truncate(b->session, 0, NULL);
     return status;
 }

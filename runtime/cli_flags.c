@@ -40,6 +40,8 @@ static const option option_table[] = {
       "the GGUF file this was compiled from (default: search, see below)" },
     { { "--no-mmap" }, NULL, OPTION_ON, TARGET(no_mmap), 0, 0,
       "read it into memory, in huge pages: slower to start, then faster" },
+    { { "--mlock" }, NULL, OPTION_ON, TARGET(mlock), 0, 0,
+      "keep it in memory: nothing else on the machine can push it out" },
     { { "-p", "--prompt" }, "TEXT", OPTION_TEXT, TARGET(prompt), 0, 0, "text to go on from" },
     { { "-f", "--file" }, "FILE", OPTION_TEXT, TARGET(prompt_file), 0, 0, "read the prompt there" },
     { { "--tokens" }, "IDS", OPTION_TEXT, TARGET(tokens), 0, 0, "prompt as token ids: 1,2,3" },

@@ -16,6 +16,7 @@
 typedef struct cli_flags {
     const char *model_path;                    /* NULL: search */
     bool        no_mmap;
+    bool        mlock;
     const char *prompt, *prompt_file, *tokens; /* at most one is not NULL */
     int64_t     n_predict;                     /* negative: until the end */
     uint32_t    n_ctx, n_threads;              /* 0: the model's; all processors */

@@ -51,7 +51,8 @@ static void print_bytes(stream *out, const char *key, uint64_t bytes) {
 static void print_weights_file(stream *out, const ggufc_model *model, const char *path) {
     weights w;
     ggufc_error error;
-    if (weights_open(&w, model, path, false, &error) == GGUFC_OK)
+    weights_request wanted = { .path = path };
+    if (weights_open(&w, model, &wanted, &error) == GGUFC_OK)
         print_text(out, "weights file:", w.path);
     else
         stream_printf(out, "%-15s none: %s\n", "weights file:", error.text);

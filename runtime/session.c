@@ -66,7 +66,8 @@ static ggufc_status session_make(ggufc_session *s, const ggufc_session_options *
         return error_set(error, GGUFC_ERROR_OPTIONS, "%u threads were asked for, at most %d can be",
                          options->n_threads, THREADS_MAX);
 
-    status = weights_open(&s->weights, model, options->weights_path, options->copy_weights, error);
+    weights_request wanted = { options->weights_path, options->copy_weights, options->lock_weights };
+    status = weights_open(&s->weights, model, &wanted, error);
     if (status != GGUFC_OK) return status;
     s->state.weights = s->weights.data;
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -218,26 +219,51 @@ static ggufc_status open_files(weights *w, const ggufc_model *model, bool copy, 
     return status;
 }
 
-ggufc_status weights_open(weights *w, const ggufc_model *model, const char *path, bool copy,
-                          ggufc_error *error) {
-    memset(w, 0, sizeof *w);
-    if (!path && model->embedded) {
+/* Reads all of it first: what is locked is in memory. */
+static ggufc_status lock_in_memory(weights *w, const ggufc_model *model, ggufc_error *error) {
+    uint64_t      bytes = range_bytes(model);
+    struct rlimit most;
+    if (mlock(w->data, bytes) == 0) {
+        w->locked_bytes = bytes;
+        return GGUFC_OK;
+    }
+    int why = errno;
+    if (getrlimit(RLIMIT_MEMLOCK, &most) == 0 && most.rlim_cur < bytes)
+        return error_set(error, GGUFC_ERROR_WEIGHTS,
+                         "%s: cannot lock %" PRIu64 " KiB in memory, where %" PRIu64
+                         " are allowed: `ulimit -l` raises that",
+                         w->path, (bytes + 1023) / 1024, (uint64_t)most.rlim_cur / 1024);
+    return error_set(error, GGUFC_ERROR_WEIGHTS, "%s: cannot lock %" PRIu64 " KiB in memory: %s", w->path,
+                     (bytes + 1023) / 1024, strerror(why));
+}
+
+static ggufc_status find_and_load(weights *w, const ggufc_model *model, const weights_request *wanted,
+                                  ggufc_error *error) {
+    ggufc_status status = GGUFC_OK;
+    if (!wanted->path && model->embedded) {
         w->data = model->embedded;
         snprintf(w->path, sizeof w->path, "(embedded)");
         return GGUFC_OK;
     }
-    ggufc_status status = GGUFC_OK;
-    if (!path)
+    if (!wanted->path)
         status = weights_find(w, model, error);
-    else if ((size_t)snprintf(w->path, sizeof w->path, "%s", path) >= sizeof w->path)
+    else if ((size_t)snprintf(w->path, sizeof w->path, "%s", wanted->path) >= sizeof w->path)
         status = error_set(error, GGUFC_ERROR_WEIGHTS, "the path of the weights is too long");
-    if (status == GGUFC_OK) status = open_files(w, model, copy, error);
+    return status == GGUFC_OK ? open_files(w, model, wanted->copy, error) : status;
+}
+
+ggufc_status weights_open(weights *w, const ggufc_model *model, const weights_request *wanted,
+                          ggufc_error *error) {
+    memset(w, 0, sizeof *w);
+    ggufc_status status = find_and_load(w, model, wanted, error);
+    if (status == GGUFC_OK && wanted->lock) status = lock_in_memory(w, model, error);
     if (status != GGUFC_OK) weights_close(w);
     return status;
 }
 
 void weights_close(weights *w) {
+    if (w->locked_bytes) munlock(w->data, w->locked_bytes);
     if (w->mapped_bytes) munmap((void *)w->data, w->mapped_bytes);
     w->data = NULL;
-    w->mapped_bytes = 0;
+    w->mapped_bytes = w->locked_bytes = 0;
 }

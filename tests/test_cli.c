@@ -327,17 +327,21 @@ static void test_seeds(void **state) {
     child_free(&first);
 }
 
-/* Read into memory, the weights are the same, and so are the refusals of another file. */
+/* Read into memory, or locked there, the weights are the same, and so are the refusals of another file. */
 static void test_no_mmap(void **state) {
     NEEDS_EXECUTABLE();
     child mapped = run(ARGS("-p", PROMPT, "-n", "30", "--temp", "0"));
     child copied = run(ARGS("-p", PROMPT, "-n", "30", "--temp", "0", "--no-mmap"));
+    child locked = run(ARGS("-p", PROMPT, "-n", "30", "--temp", "0", "--mlock"));
     assert_silent_success(&copied);
     assert_string_equal(copied.out, mapped.out);
+    assert_silent_success(&locked);
+    assert_string_equal(locked.out, mapped.out);
     child other = run(ARGS("-p", PROMPT, "--no-mmap", "-m", "/proc/self/exe"));
     assert_refused(&other, 1, "not the file this was compiled from");
     child_free(&mapped);
     child_free(&copied);
+    child_free(&locked);
 }
 
 static void test_context_full(void **state) {

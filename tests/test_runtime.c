@@ -8,14 +8,17 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "eval.h"
 #include "fake_model.h"
 #include "ggufc/runtime.h"
@@ -217,8 +220,8 @@ static void test_threads_limits(void **state) {
 static void test_threads_failure(void **state) {
     (void)state;
     if (SANITIZED) skip();
-    pid_t child = fork();
-    if (child == 0) {
+    pid_t pid = fork();
+    if (pid == 0) {
         struct rlimit limit = { 64 << 20, 64 << 20 };
         setrlimit(RLIMIT_AS, &limit);
         bool refused = threads_create(THREADS_MAX, false) == NULL && errno == EAGAIN;
@@ -227,7 +230,7 @@ static void test_threads_failure(void **state) {
         _exit(refused && team ? 0 : 1);
     }
     int status = -1;
-    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
 }
 
@@ -605,6 +608,68 @@ static void test_open_embedded(void **state) {
     refuse(&options, GGUFC_ERROR_WEIGHTS, "No such file");
 }
 
+/* KiB of this process that are locked, as the kernel counts. */
+static long locked_kib(void) {
+    char  line[256];
+    long  kib = -1;
+    FILE *status = fopen("/proc/self/status", "r");
+    assert_non_null(status);
+    while (fgets(line, sizeof line, status)) sscanf(line, "VmLck: %ld kB", &kib);
+    fclose(status);
+    return kib;
+}
+
+/* Takes the right from this process to lock any memory, root's included. */
+static bool may_not_lock(void) {
+    struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct   data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+    return setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){ 0 }) == 0 && syscall(SYS_capset, &head, data) == 0;
+}
+
+static int open_without_right(int argc, char **argv) {
+    (void)argc;
+    (void)argv;
+    ggufc_session        *s;
+    ggufc_session_options options = { .model = &model, .n_threads = 1, .lock_weights = 1 };
+    if (!may_not_lock()) return 3;
+    if (ggufc_session_open(&s, &options, &error) == GGUFC_OK) return 4;
+    fputs(error.text, stderr);
+    return error.status == GGUFC_ERROR_WEIGHTS ? 0 : 5;
+}
+
+static void test_open_locked(void **state) {
+    (void)state;
+    if (SANITIZED) { /* whose own mlock() does nothing */
+        skip();
+        return;
+    }
+    static _Alignas(64) uint8_t bytes[FAKE_FILE_BYTES];
+    ggufc_model in_memory = model;
+    fake_file_bytes(bytes);
+    in_memory.embedded = bytes;
+    ggufc_session_options rows[] = {
+        { .model = &model, .n_threads = 1, .lock_weights = 1 },
+        { .model = &model, .n_threads = 1, .lock_weights = 1, .copy_weights = 1 },
+        { .model = &in_memory, .n_threads = 1, .lock_weights = 1 },
+    };
+    int32_t tokens[] = { 5, 6, 7 };
+    assert_int_equal(locked_kib(), 0);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        ggufc_session *s;
+        assert_int_equal(ggufc_session_open(&s, &rows[i], &error), GGUFC_OK);
+        assert_true(locked_kib() > 0);
+        ggufc_session_evaluate(s, tokens, 3, &error);
+        assert_logits(s, tokens, 3);
+        ggufc_session_close(s);
+        assert_int_equal(locked_kib(), 0);
+    }
+    char *argv[] = { "open", NULL };
+    child c = child_run((child_setup){ .argv = argv, .function = open_without_right });
+    assert_int_equal(c.exit_code, 0);
+    assert_non_null(strstr(c.err, "cannot lock 1 KiB in memory, where 0 are allowed: `ulimit -l` raises that"));
+    child_free(&c);
+}
+
 static void test_sessions_are_independent(void **state) {
     (void)state;
     int32_t a_tokens[] = { 1, 2, 3 }, b_tokens[] = { 40, 41 };
@@ -649,6 +714,7 @@ int main(void) {
         cmocka_unit_test(test_open_odd_paths),
         cmocka_unit_test(test_open_search),
         cmocka_unit_test(test_open_embedded),
+        cmocka_unit_test(test_open_locked),
         cmocka_unit_test(test_sessions_are_independent),
         cmocka_unit_test(test_status_names),
     };

@@ -55,6 +55,10 @@ typedef struct ggufc_session_options {
        and time at the start; then, in huge pages, weights are read faster. */
     uint32_t copy_weights;
 
+    /* Not 0: the weights are read at once and kept in memory until the session is closed, whatever else
+       asks for memory. GGUFC_ERROR_WEIGHTS where the system does not allow as much (RLIMIT_MEMLOCK). */
+    uint32_t lock_weights;
+
     uint32_t n_threads; /* 0: as many as this process has processors */
     uint32_t n_ctx;     /* most positions, at most the model's; 0: the model's */
 
