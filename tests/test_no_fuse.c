@@ -11,9 +11,10 @@ enum { N_TOKENS = 21, N_BATCHES = 3 };
 
 static const uint32_t batches[N_BATCHES] = { 1, 5, N_TOKENS };
 
-/* Products are rounded alike; where sums may be contracted differently the last bits are not, and an
-   activation may become the next quant: one of the widest model does, with an NMSE of 2e-8. */
-static const double most_nmse = 1e-6;
+/* Products are rounded alike, but sums may be contracted differently, so the last bits are not the same.
+   Now and then that makes an activation the next quant: in two of 21 tokens of the widest model, by a
+   trace of both. So most tokens have the same logits, and those few nearly so. */
+static const double most_nmse_of_half = 1e-10, most_nmse = 1e-4;
 
 static bool is_fused(const op *o) {
     return o->fused.bias || o->fused.residual || o->fused.rope || o->fused.cache || o->fused.quantized ||
@@ -24,6 +25,22 @@ static uint32_t count_fused(const graph *g) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < g->n_ops; i++) n += is_fused(g->ops[i]);
     return n;
+}
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void compare_logits(const char *name, uint32_t batch, const float *apart, const float *joined,
+                           uint32_t n_vocab) {
+    double nmse[N_TOKENS];
+    for (size_t i = 0; i < N_TOKENS; i++)
+        nmse[i] = compiled_nmse(apart + i * n_vocab, joined + i * n_vocab, n_vocab);
+    qsort(nmse, N_TOKENS, sizeof *nmse, compare_doubles);
+    if (!(nmse[N_TOKENS / 2] < most_nmse_of_half) || !(nmse[N_TOKENS - 1] < most_nmse))
+        fail_msg("%s, batches of %u: NMSE of a token's logits %g in the middle, %g at most", name, batch,
+                 nmse[N_TOKENS / 2], nmse[N_TOKENS - 1]);
 }
 
 /* As many fused ops as there are: none in `apart`, and in `joined` some (unless an odd template leaves
@@ -41,8 +58,7 @@ static void compare_model(const char *name, const char *gguf, const char *flags,
     for (int b = 0; b < N_BATCHES; b++) {
         float *a = compiled_logits(&joined.model, NULL, tokens, N_TOKENS, batches[b], 1);
         float *z = compiled_logits(&apart.model, NULL, tokens, N_TOKENS, batches[b], 2);
-        double nmse = compiled_nmse(z, a, (size_t)N_TOKENS * joined.model.n_vocab);
-        if (!(nmse < most_nmse)) fail_msg("%s, batches of %u: NMSE %g", name, batches[b], nmse);
+        compare_logits(name, batches[b], z, a, joined.model.n_vocab);
         free(a);
         free(z);
     }
