@@ -507,30 +507,36 @@ static void timed_passes_compute_the_same(void **state) {
 
 /* ---- the code that measures the machine */
 
-static double sum_of(const void *memory, bool integers) {
+/* What sums are: f32, i32, or i16, of which two are together in 32 bits. */
+enum sums { SUMS_F32, SUMS_I32, SUMS_I16 };
+
+static double sum_of(const void *memory, enum sums sums) {
     double sum = 0;
     for (size_t i = 0; i < EMIT_PEAK_BYTES / 4; i++)
-        sum += integers ? ((const int32_t *)memory)[i] : (double)((const float *)memory)[i];
+        sum += sums == SUMS_F32 ? (double)((const float *)memory)[i] : ((const int32_t *)memory)[i];
+    for (size_t i = 0; sums == SUMS_I16 && i < EMIT_PEAK_BYTES / 4; i++)
+        sum -= ((const int32_t *)memory)[i] - ((const int16_t *)memory)[2 * i] - ((const int16_t *)memory)[2 * i + 1];
     return sum;
 }
 
-/* Operands are ones: f32, bytes, or i16 where a lane holds two `columns`. */
-static void check_products(const emit_peak_table *t, uint32_t columns, void *memory) {
-    const uint32_t ones = columns == 2 ? 0x00010001 : 0x01010101;
+/* Operands are ones: f32, bytes, or i16 where a lane holds two `columns`. Sums of bytes may be i16. */
+static void check_products(const emit_peak_table *t, uint32_t columns, bool pairs, void *memory) {
+    const uint32_t ones = columns == 2 && !pairs ? 0x00010001 : 0x01010101;
     const uint32_t rounds = 7;
     const float    one = 1;
     for (int integers = 0; integers < 2; integers++) {
         uint8_t *bytes = memory;
         for (size_t i = 0; i < EMIT_PEAK_BYTES; i++)
             bytes[i] = ((const uint8_t *)(integers ? (const void *)&ones : &one))[i % sizeof one];
-        double before = sum_of(memory, integers);
+        enum sums sums = !integers ? SUMS_F32 : pairs ? SUMS_I16 : SUMS_I32;
+        double before = sum_of(memory, sums);
         /* What is not overwritten was there before: a second time tells how much was. */
         (integers ? t->dot : t->fma)(memory, rounds);
-        double after = sum_of(memory, integers);
+        double after = sum_of(memory, sums);
         double products = (double)(integers ? t->dots : t->fmas) * rounds;
-        double element = integers ? ones : 1, lanes = (products - (after - before)) / element;
+        double element = sums == SUMS_I16 ? ones & 0xffff : integers ? ones : 1, lanes = (products - (after - before)) / element;
         /* `lanes` numbers of `element` made room for the sums. */
-        assert_true(lanes > 0 && lanes == floor(lanes) && lanes <= EMIT_PEAK_BYTES / 4);
+        assert_true(lanes > 0 && lanes == floor(lanes) && lanes <= EMIT_PEAK_BYTES / (sums == SUMS_I16 ? 2 : 4));
         assert_true(products > 0 && fmod(products, lanes * rounds) == 0);
     }
 }
@@ -551,7 +557,11 @@ static void peaks_are_what_they_say(void **state) {
     static const struct {
         const char *cpu, *features;
         int         isa; /* of compiled_isas */
-    } rows[] = {{NULL, NULL, 0}, {"x86-64-v3", "+avxvnni", 1}, {"x86-64-v3", NULL, 2}, {"x86-64", NULL, 3}};
+        enum quant_type weight;
+    } rows[] = {
+        {NULL, NULL, 0, QUANT_Q8_0}, {"x86-64-v3", "+avxvnni", 1, QUANT_Q8_0}, {"x86-64-v3", NULL, 2, QUANT_Q8_0},
+        {"x86-64-v3", NULL, 2, QUANT_Q4_K}, {"x86-64", NULL, 3, QUANT_Q8_0}, {"x86-64", NULL, 3, QUANT_Q4_K},
+    };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         if (!compiled_can_run(compiled_isas[rows[i].isa].needs)) continue;
         arena *a = arena_new();
@@ -562,7 +572,7 @@ static void peaks_are_what_they_say(void **state) {
         LLVMContextRef context = LLVMContextCreate();
         LLVMModuleRef  module = LLVMModuleCreateWithNameInContext("peak", context);
         target_prepare(&machine, module);
-        emit_peak(a, module, machine.isa);
+        emit_peak(a, module, machine.isa, rows[i].weight);
         assert_true(target_optimize(&machine, &d, module));
         LLVMMemoryBufferRef object = target_code(&machine, &d, module, false);
         LLVMDisposeModule(module);
@@ -570,7 +580,8 @@ static void peaks_are_what_they_say(void **state) {
         jit  *j = jit_load(&d, object, EMIT_PEAK_SYMBOL, &table);
         void *memory = aligned_alloc(64, EMIT_PEAK_BYTES);
         assert_true(j && memory);
-        check_products(table, machine.isa->tile_columns, memory);
+        bool pairs = machine.isa->pair_tokens && rows[i].weight == QUANT_Q4_K;
+        check_products(table, machine.isa->tile_columns, pairs, memory);
         check_reads(table, memory);
         free(memory);
         jit_free(j);

@@ -47,8 +47,18 @@ static const ggufc_call *call_at(const ggufc_model *m, bool prefill, uint32_t i)
     return i < body->count ? &body->calls[i] : &m->head.calls[i - body->count];
 }
 
+static const plan_call *planned_at(const plan *p, uint32_t i) {
+    return i < p->n_body ? &p->body[i] : &p->head[i - p->n_body];
+}
+
 static const op *op_at(const plan *p, uint32_t i) {
-    return i < p->n_body ? p->body[i].op : p->head[i - p->n_body].op;
+    return planned_at(p, i)->op;
+}
+
+/* What merges ranges of attention adds nothing to the work of the call before it, which is all of the op's. */
+static bench_cost cost_of_call(const plan *p, uint32_t i, uint32_t n_tokens, uint32_t position) {
+    if (planned_at(p, i)->step == PLAN_MERGE) return (bench_cost){ 0 };
+    return bench_cost_of_op(op_at(p, i), n_tokens, position);
 }
 
 static uint32_t count_calls(const ggufc_model *m, bool prefill) {
@@ -133,9 +143,10 @@ static bench_kernel **find_kernels(timing *t, const bench_pass *pass, const engi
     for (uint32_t i = 0; i < t->n_calls; i++) {
         const op     *o = op_at(p, i);
         ggufc_kernel *kernel = call_at(&e->model, t->prefill, i)->kernel;
-        bench_cost    c = bench_cost_of_op(o, pass->n_tokens, pass->position);
+        bench_cost    c = cost_of_call(p, i, pass->n_tokens, pass->position);
         uint32_t      k = 0;
         const char   *what = what_text(a, o);
+        if (planned_at(p, i)->step == PLAN_MERGE) what = arena_printf(a, "%s: ranges merged", what);
         while (k < t->n_rows && (kernels[k] != kernel || strcmp(rows[k]->what, what))) k++;
         if (k == t->n_rows) {
             kernels[t->n_rows++] = kernel;
@@ -287,7 +298,7 @@ static void add_interpreted_cost(const bench *b, const bench_pass *pass, bench_k
                                  const owner *of_calls) {
     const plan *p = b->sides[BENCH_PLAIN].engine.compilation.plan;
     for (uint32_t i = 0; i < p->n_body + p->n_head; i++) {
-        bench_cost c = bench_cost_of_op(op_at(p, i), pass->interpreted_tokens, pass->interpreted_position);
+        bench_cost c = cost_of_call(p, i, pass->interpreted_tokens, pass->interpreted_position);
         bench_cost_add(&rows[of_calls[i].row[0]]->interpreted, &c, 1);
     }
 }

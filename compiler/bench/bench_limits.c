@@ -30,6 +30,20 @@ struct bench_peak {
 
 /* ---- making it */
 
+/* The quantized type that most products are with; Q8_0 where there is none. */
+static enum quant_type most_multiplied(const graph *g) {
+    double products[QUANT_COUNT] = { 0 };
+    int    most = QUANT_Q8_0;
+    for (uint32_t i = 0; i < g->n_ops; i++)
+        for (uint32_t w = 0; w < graph_op_weights(g->ops[i]); w++) {
+            const value *v = g->ops[i]->in[w];
+            if (quant_find(v->type)->block_len > 1) products[v->type] += (double)value_count(v);
+        }
+    for (int t = 0; t < QUANT_COUNT; t++)
+        if (products[t] > products[most]) most = t;
+    return (enum quant_type)most;
+}
+
 static bool make_code(bench *b, struct bench_peak *p) {
     const ggufc_compile_options *o = &b->options->engine.compile;
     if (!target_open(&p->machine, b->memory, b->messages, NULL, o->cpu, o->features)) return false;
@@ -38,7 +52,8 @@ static bool make_code(bench *b, struct bench_peak *p) {
     LLVMMemoryBufferRef object = NULL;
     const void *symbol = NULL;
     target_prepare(&p->machine, module);
-    emit_peak(b->memory, module, p->machine.isa);
+    emit_peak(b->memory, module, p->machine.isa,
+              most_multiplied(b->sides[BENCH_PLAIN].engine.compilation.graph));
     if (target_optimize(&p->machine, b->messages, module))
         object = target_code(&p->machine, b->messages, module, false);
     LLVMDisposeModule(module);

@@ -310,12 +310,12 @@ void emit_begin(emit *e);
 /* The constant that an emitted module of this kind has by that name. */
 typedef struct emit_peak_table {
     uint32_t (*read)(const void *memory, uint64_t bytes); /* every byte, once */
-    void (*dot)(void *memory, uint64_t rounds); /* 8-bit products, by the ISA's dot_rows, else its dot */
+    void (*dot)(void *memory, uint64_t rounds); /* 8-bit products, as tiles of the weights have them */
     void (*fma)(void *memory, uint64_t rounds); /* f32 products */
     uint64_t dots, fmas; /* how many products a round adds to sums */
 } emit_peak_table;
 
-/* Fills an empty module, whose triple and data layout are set. */
-void emit_peak(arena *a, LLVMModuleRef module, const isa *target);
+/* Fills an empty module, whose triple and data layout are set. `weight`: a type of quantized weights. */
+void emit_peak(arena *a, LLVMModuleRef module, const isa *target, enum quant_type weight);
 
 #endif

@@ -116,25 +116,35 @@ static val trits(emit *e, const places *p, val block) {
     return emit_cast(e, LLVMTrunc, v, e->i8);
 }
 
-/* Bits in ascending order are a mask as they stand. */
-static val mask_bits(emit *e, const quant_field *f, val block, uint32_t block_bytes, const emit_span *s,
-                     uint32_t to) {
+val emit_bits(emit *e, val bytes) {
+    uint32_t n = 8 * emit_length(bytes);
+    val      bit[MAX_ELEMENTS];
+    if (e->isa->masks) return LLVMBuildBitCast(e->builder, bytes, emit_vector(e->i1, n), "");
+    for (uint32_t i = 0; i < n; i++) bit[i] = LLVMConstInt(e->i8, 1u << i % 8, false);
+    val bits = LLVMConstVector(bit, n);
+    val tested = LLVMBuildAnd(e->builder, emit_spread(e, bytes, 8), bits, "");
+    return LLVMBuildICmp(e->builder, LLVMIntEQ, tested, bits, "");
+}
+
+/* Bits in ascending order, as they stand. */
+static val bits_of_field(emit *e, const quant_field *f, val block, uint32_t block_bytes, const emit_span *s) {
     val      pieces[MAX_ELEMENTS / 8];
     uint32_t piece = s->run < f->count ? s->run : f->count;
     for (uint32_t i = 0; i < s->n; i += piece) {
         uint32_t first = emit_span_at(s, i);
         uint32_t at = first / f->count * block_bytes + f->offset + first % f->count / 8;
-        val word = emit_load(e, LLVMIntTypeInContext(e->context, piece), emit_at_const(e, block, at), 1);
-        pieces[i / piece] = LLVMBuildBitCast(e->builder, word, emit_vector(e->i1, piece), "");
+        pieces[i / piece] = emit_bits(e, emit_load(e, emit_vector(e->i8, piece / 8), emit_at_const(e, block, at), 1));
     }
     for (uint32_t n = s->n / piece; n > 1; n /= 2)
         for (uint32_t i = 0; i < n / 2; i++) pieces[i] = emit_concat(e, pieces[2 * i], pieces[2 * i + 1]);
-    return LLVMBuildSelect(e->builder, pieces[0], emit_splat_int(e, e->i8, 1u << to, s->n),
-                           LLVMConstNull(emit_vector(e->i8, s->n)), "");
+    return pieces[0];
 }
 
 val emit_field(emit *e, const quant_field *f, val block, uint32_t block_bytes, const emit_span *s, uint32_t to) {
-    if (f->kind == QUANT_FIELD_BIT && f->group == 1) return mask_bits(e, f, block, block_bytes, s, to);
+    if (f->kind == QUANT_FIELD_BIT && f->group == 1)
+        return LLVMBuildSelect(e->builder, bits_of_field(e, f, block, block_bytes, s),
+                               emit_splat_int(e, e->i8, 1u << to, s->n),
+                               LLVMConstNull(emit_vector(e->i8, s->n)), "");
     quant_field bytes = *f; /* an element that is a byte is a group of its own */
     if (!bytes.group) bytes.group = f->count;
     places p = locate(&bytes, block_bytes, s);

@@ -286,6 +286,24 @@ uint32_t emit_block_half(const emit_block *b) {
     return 0;
 }
 
+uint32_t emit_block_bias(const emit_block *b) {
+    uint32_t bias = b->offset;
+    for (int i = 0; b->table && i < 16; i++)
+        while ((int)bias < -b->table[i]) bias = bias ? 2 * bias : 1;
+    return bias;
+}
+
+uint32_t emit_block_in_pairs(const emit_block *b, const isa *target) {
+    if (!target->pair_tokens || !b || (b->bits == 8 && !b->table)) return 0;
+    uint32_t most = (1u << b->bits) - 1, n = 0;
+    for (int i = 0; b->table && i < 16; i++) {
+        uint32_t biased = (uint32_t)(b->table[i] + (int)emit_block_bias(b));
+        if (i == 0 || biased > most) most = biased;
+    }
+    while ((n ? 2 * n : 1) * 2 * most * 127 <= INT16_MAX) n = n ? 2 * n : 1;
+    return n;
+}
+
 /* n f16 (at most 4, of a little-endian target), `apart` bytes, are joined as integers: the vector units have
    enough to do. Each is loaded with what is around it, so that it comes to stand at its place. */
 static val joined_halves(emit *e, val first_at, uint32_t apart, uint32_t n) {

@@ -53,6 +53,13 @@ const emit_block *emit_block_find(enum quant_type weight);
 /* Where a byte holds two nibbles, values i and i + h of 2h: h, 16 or 32; else 0. */
 uint32_t emit_block_half(const emit_block *b);
 
+/* What makes a type's quants numbers from 0 on when it is added to them: a power of two, or 0. */
+uint32_t emit_block_bias(const emit_block *b);
+
+/* Of products of such numbers with activations, summed by two (isa.dot_pairs), how many sums an i16 holds; a
+   power of two. 0 where the ISA has a better way, or the type (NULL as well) none of this kind. */
+uint32_t emit_block_in_pairs(const emit_block *b, const isa *target);
+
 /* The scales of `n` (a power of two) blocks in a row, which have one each where they are more. */
 val emit_block_scales(emit *e, const emit_block *b, val block, uint32_t n);
 val emit_block_minima(emit *e, const emit_block *b, val block, uint32_t n);
@@ -65,6 +72,10 @@ bool emit_block_halves(const emit_block *b, uint32_t *scale, int32_t *minimum);
 val emit_block_values(emit *e, const emit_block *b, val block, uint32_t first, uint32_t n);
 
 /* ---- emit_bits.c */
+
+/* The bits of a vector of bytes, as <8n x i1>: those of a byte from the lowest on. LLVM would take them one
+   by one where an ISA has no masks. */
+val emit_bits(emit *e, val bytes);
 
 /* Those elements of a packed field, as <n x i8>, moved up by `to` bits; blocks are `block_bytes` apart. */
 val emit_field(emit *e, const quant_field *f, val block, uint32_t block_bytes, const emit_span *s, uint32_t to);

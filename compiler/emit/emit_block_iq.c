@@ -215,7 +215,7 @@ val emit_iq_quants(emit *e, const emit_block *b, val block, const emit_span *s, 
         signs = LLVMBuildInsertElement(e->builder, signs, now.signs, emit_i32(e, i), "");
     }
     val v = LLVMBuildBitCast(e->builder, points, emit_vector(e->i8, n), "");
-    val negative = LLVMBuildBitCast(e->builder, signs, emit_vector(e->i1, n), "");
+    val negative = emit_bits(e, signs);
     if (q->shifts)
         return emit_add(e, v, LLVMBuildSelect(e->builder, negative, emit_splat_int(e, e->i8, bias - 1, n),
                                               emit_splat_int(e, e->i8, bias + 1, n), ""));

@@ -29,7 +29,7 @@ void dot_ask_ahead(const dot *d, val at, uint64_t from, uint64_t to) {
 
 /* How far ahead; 0: not at all, as for weights that a cache holds. */
 static uint32_t prefetch_distance(const emit *e, enum quant_type weight) {
-    if (!emit_weights_are_streamed(e)) return 0;
+    if (e->plan->weight_bytes <= e->options.prefetch.least) return 0;
     bool packed = quant_row_bytes(weight, quant_find(weight)->block_len) < quant_find(weight)->block_len;
     return packed ? e->options.prefetch.packed : e->options.prefetch.bytes;
 }
@@ -67,7 +67,7 @@ static void looped_steps(const dot *d, const dot_kind *kind, uint64_t trips, uin
 static void add_tail(dot *d, const dot_kind *kind, val *sums) {
     emit    *e = d->e;
     uint32_t length = kind->length(e->isa, d->weight), rest = (uint32_t)(d->k % length), part = length;
-    for (d->chain = 0; rest; rest -= part) {
+    for (; rest; rest -= part) {
         val tail[DOT_MAX_SUMS];
         while (quant_find(d->weight)->block_len > 1 && part > rest) part /= 2;
         if (part > rest) part = rest;

@@ -65,6 +65,7 @@ typedef struct blocks {
     uint32_t          length, n; /* weights, blocks */
     uint32_t          piece;     /* weights that the ISA takes at once */
     uint32_t          half;      /* of half_of: a piece is first halves, the next the last ones of these */
+    uint32_t          in_pairs;  /* of emit_block_in_pairs */
 } blocks;
 
 static blocks blocks_at(const dot *d, val at, uint32_t length, uint32_t most) {
@@ -72,6 +73,7 @@ static blocks blocks_at(const dot *d, val at, uint32_t length, uint32_t most) {
     b.block = emit_at(d->e, d->row, emit_row_bytes(d->e, d->weight, at));
     b.n = length / quant_find(d->weight)->block_len;
     b.half = half_of(d->e->isa, d->weight, length);
+    b.in_pairs = emit_block_in_pairs(b.form, d->e->isa);
     b.piece = length < most ? length : most;
     return b;
 }
@@ -83,10 +85,13 @@ static emit_span piece_span(const blocks *b, uint32_t first) {
     return (emit_span){first - last * b->piece + last * b->half, b->piece, b->half, 2 * b->half};
 }
 
-/* All pieces' quants, + bias. */
-static void load_quants(const blocks *b, uint32_t bias, val *quants) {
+/* All pieces' quants, + bias; `asks`: for each piece what is ahead of it is asked for. */
+static void load_quants(const blocks *b, uint32_t bias, bool asks, val *quants) {
     for (uint32_t i = 0; i < b->length; i += b->piece) {
         emit_span s = piece_span(b, i);
+        if (asks)
+            dot_ask_ahead(b->d, b->block, quant_row_bytes(b->d->weight, i),
+                          quant_row_bytes(b->d->weight, i + b->piece));
         quants[i / b->piece] = b->form->quants(b->d->e, b->form, b->block, &s, bias);
     }
 }
@@ -113,6 +118,7 @@ static val quants_of_token(const blocks *b, uint32_t t, uint32_t first) {
 /* What must be added to the quants of a block for the ISA's dot, and what the sum of its products with
    token t begins with for that. */
 static uint32_t dot_bias(const blocks *b) {
+    if (b->in_pairs) return emit_block_bias(b->form);
     if (!b->d->e->isa->unsigned_weights) return 0;
     return b->form->bits < 8 ? b->form->offset : 128;
 }
@@ -141,6 +147,22 @@ static val dot_products(const blocks *b, val quants, val x, val sum) {
                             LLVMBuildBitCast(e->builder, x, lanes, ""), sum);
 }
 
+/* Products of so many weights from `first` on with those activations of token t, in lanes. */
+static val dot_pieces(const blocks *b, const val *quants, uint32_t t, uint32_t first, uint32_t n) {
+    emit *e = b->d->e;
+    val   sum = dot_begin(b, t, first), pairs = NULL;
+    for (uint32_t p = first; p < first + n; p += b->piece) {
+        val x = quants_of_token(b, t, p), w = quants[p / b->piece];
+        if (!b->in_pairs) {
+            sum = dot_products(b, w, x, sum);
+            continue;
+        }
+        val more = e->isa->dot_pairs(e, w, x);
+        pairs = pairs ? emit_add(e, pairs, more) : more;
+    }
+    return pairs ? e->isa->dot_words(e, pairs, emit_splat_int(e, e->i16, 1, emit_length(pairs)), sum) : sum;
+}
+
 /* Of `all` numbers of the blocks' sub-blocks those of values [first, first + n). */
 static val of_values(const blocks *b, val all, uint32_t first, uint32_t n) {
     uint32_t count = n > b->form->sub ? n / b->form->sub : 1;
@@ -162,13 +184,12 @@ static void step_scaled(const dot *d, val at, uint32_t length, val *acc) {
     val      scales = emit_block_scales(e, b.form, b.block, b.n), quants[256 / 16];
     val      minima = b.form->minima ? emit_block_minima(e, b.form, b.block, b.n) : NULL;
     uint32_t subs = emit_length(scales), summed = b.half ? 2 * b.piece : b.piece;
-    load_quants(&b, dot_bias(&b), quants);
+    if (b.in_pairs * b.piece < summed) b.in_pairs = 0;
+    load_quants(&b, dot_bias(&b), false, quants);
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val both = emit_fmul(e, scales, scales_of_token(&b, t, subs));
         for (uint32_t i = 0; i < length; i += summed) {
-            val sum = dot_begin(&b, t, i), scale = of_values(&b, both, i, summed);
-            for (uint32_t p = i; p < i + summed; p += b.piece)
-                sum = dot_products(&b, quants[p / b.piece], quants_of_token(&b, t, p), sum);
+            val sum = dot_pieces(&b, quants, t, i, summed), scale = of_values(&b, both, i, summed);
             acc[t] = emit_fma(e, emit_cast(e, LLVMSIToFP, sum, e->f32),
                               emit_spread(e, scale, b.piece / 4 / emit_length(scale)), acc[t]);
         }
@@ -209,12 +230,7 @@ static void step_chained(const dot *d, val at, uint32_t length, val *acc) {
     blocks   b = blocks_at(d, at, length, e->isa->dot_length);
     uint32_t block = b.form->sub, pieces = length / b.piece, lanes = b.piece / 4;
     val      scales = emit_block_scales(e, b.form, b.block, b.n), quants[EMIT_CHAINS], products[EMIT_CHAINS];
-    for (uint32_t i = 0; i < pieces; i++) { /* nine lines asked for at once made Zen 5 a tenth slower */
-        emit_span s = piece_span(&b, i * b.piece);
-        uint64_t  bytes = quant_row_bytes(d->weight, b.piece);
-        dot_ask_ahead(d, b.block, i * bytes, (i + 1) * bytes);
-        quants[i] = b.form->quants(e, b.form, b.block, &s, dot_bias(&b));
-    }
+    load_quants(&b, dot_bias(&b), true, quants); /* nine lines asked for at once made Zen 5 a tenth slower */
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         for (uint32_t i = 0; i < pieces; i++)
             products[i] = dot_products(&b, quants[i], quants_of_token(&b, t, i * b.piece),
@@ -282,7 +298,7 @@ static void step_words(const dot *d, val at, uint32_t length, val *acc) {
     uint32_t summed = e->isa->narrow ? 2 * b.piece : b.piece;
     val      integers = b.form->integers(e, b.form, b.block, &minima);
     val      factors = b.form->factors(e, b.form, b.block);
-    load_quants(&b, b.form->offset, quants);
+    load_quants(&b, b.form->offset, false, quants);
     for (uint32_t i = 0; i < length; i += summed) scales[i / summed] = words_scales(&b, integers, i);
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val x_scale = of_token(&b, t, d->layout.scales, 256, e->f32, 4, 0, 1);

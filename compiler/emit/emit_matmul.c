@@ -223,6 +223,12 @@ static bool is_chained(const matmul *m) {
     return true;
 }
 
+/* Whether a kernel for so many tokens has use for tiles. */
+static bool has_tiles(const matmul *m, enum emit_tokens tokens) {
+    bool wants = tokens == EMIT_ANY || (tokens == EMIT_FEW && (m->packed || is_chained(m)));
+    return wants && by_tiles(m);
+}
+
 /* ---- all tokens */
 
 typedef void multiplier(const matmul *m, val first, val token, val slot, uint32_t n);
@@ -374,7 +380,7 @@ val emit_matmul(emit *e, const plan_call *c, enum emit_tokens tokens) {
     bool   fresh = emit_kernel_begin(e, name);
     matmul m = begin(e, c);
     if (fresh) {
-        bool     tiled = (tokens == EMIT_ANY || (tokens == EMIT_FEW && (m.packed || is_chained(&m)))) && by_tiles(&m);
+        bool     tiled = has_tiles(&m, tokens);
         uint32_t slots = tokens != EMIT_ONE ? e->isa->tokens : 1;
         if (tiled && emit_tile_tokens(e, m.weight_type[0]) > slots) slots = emit_tile_tokens(e, m.weight_type[0]);
         for (uint32_t w = 0; w < m.n_weights; w++) m.buffer[w] = emit_local(e, 4ull * slots * m.rows);

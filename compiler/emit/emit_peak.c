@@ -2,7 +2,7 @@
  * products of registers, and a plain read. The products of the dot are written as a tile's are, so
  * that no two are alike: each of a few weights times each of a few activations. Activations are loaded
  * anew in each round, or else what does not change would be computed but once. */
-#include "emit.h"
+#include "emit_block.h"
 
 #define SUMS 8 /* of a read: as many loads are under way */
 
@@ -33,6 +33,11 @@ static val product_dot(emit *e, val weight, val activation, val sum) {
     return (e->isa->dot_rows ? e->isa->dot_rows : e->isa->dot)(e, weight, activation, sum);
 }
 
+/* Products of few bits: two are added as i16 each. */
+static val product_pairs(emit *e, val weight, val activation, val sum) {
+    return emit_add(e, sum, e->isa->dot_pairs(e, weight, activation));
+}
+
 /* f (memory, rounds): `memory` holds the operands, a vector of `operand` after another, each at 64
    bytes; the sums are written there in the end. */
 static val emit_products(emit *e, const char *name, type operand, type sum, product *multiply) {
@@ -60,9 +65,14 @@ static val emit_products(emit *e, const char *name, type operand, type sum, prod
     return e->fn;
 }
 
-static val emit_dot_products(emit *e, uint64_t *a_round) {
+static val emit_dot_products(emit *e, enum quant_type weight, uint64_t *a_round) {
     grid     g = choose_grid(e);
     uint32_t lanes = e->isa->lanes;
+    if (emit_block_in_pairs(emit_block_find(weight), e->isa) > 1) {
+        *a_round = (uint64_t)g.n_weights * g.n_activations * 4 * lanes;
+        return emit_products(e, "peak_dot", emit_vector(e->i8, 4 * lanes), emit_vector(e->i16, 2 * lanes),
+                             product_pairs);
+    }
     bool     rows = e->isa->dot_rows != NULL;
     uint32_t n = rows ? e->isa->tile_columns * lanes : e->isa->dot_length;
     type operand = rows ? emit_vector(e->i32, lanes) : emit_vector(e->i8, n);
@@ -102,12 +112,12 @@ static val emit_read(emit *e) {
 
 /* ---- the table */
 
-void emit_peak(arena *a, LLVMModuleRef module, const isa *target) {
+void emit_peak(arena *a, LLVMModuleRef module, const isa *target, enum quant_type weight) {
     emit     e = {.memory = a, .module = module, .isa = target};
     uint64_t dots, fmas;
     emit_begin(&e);
     val fields[] = {
-        emit_read(&e), emit_dot_products(&e, &dots), emit_fma_products(&e, &fmas),
+        emit_read(&e), emit_dot_products(&e, weight, &dots), emit_fma_products(&e, &fmas),
         emit_i64(&e, dots), emit_i64(&e, fmas),
     };
     val initial = LLVMConstStructInContext(e.context, fields, ARRAY_LEN(fields), false);

@@ -81,6 +81,15 @@ static uint32_t last_half(uint32_t i) {
     return first_half(i) + 4;
 }
 
+/* 128 · Σ of four. */
+static val sums_of_four(emit *e, val x) {
+    uint32_t n = emit_length(x);
+    if (e->isa->unsigned_weights)
+        return e->isa->dot(e, LLVMConstNull(LLVMTypeOf(x)), x, LLVMConstNull(emit_vector(e->i32, n / 4)));
+    val pairs = e->isa->dot_pairs(e, emit_splat_int(e, e->i8, 128, n), x);
+    return e->isa->dot_words(e, pairs, emit_splat_int(e, e->i16, 1, n / 2), NULL);
+}
+
 /* -128 · Σ of four, and of four and those 16 later. */
 static void store_corrections(const quantizing *q, val quants) {
     emit    *e = q->e;
@@ -89,9 +98,7 @@ static void store_corrections(const quantizing *q, val quants) {
         quantizing part = *q;
         part.at = emit_add(e, q->at, emit_i64(e, i));
         val x = q->n == piece ? quants : emit_pick(e, quants, NULL, i, 1, piece);
-        val none = LLVMConstNull(emit_vector(e->i32, piece / 4));
-        val excess = e->isa->dot(e, LLVMConstNull(LLVMTypeOf(x)), x, none); /* 128 · Σ */
-        val less = LLVMBuildNeg(e->builder, excess, "");
+        val less = LLVMBuildNeg(e->builder, sums_of_four(e, x), "");
         store_each(&part, q->layout.corrections, 1, 1, less);
         val both = emit_add(e, rearranged(e, less, piece / 8, first_half), rearranged(e, less, piece / 8, last_half));
         store_each(&part, q->layout.halved_corrections, 8, 4, both);
@@ -155,7 +162,7 @@ static void quantize_block(const quantizing *q, enum quant_type as, val v) {
     quants = emit_cast(e, LLVMTrunc, quants, e->i8);
     store_each(q, 0, 1, 1, quants);
     if (e->isa->tile_columns == 2) store_each(q, q->layout.tile, 1, 2, emit_cast(e, LLVMSExt, quants, e->i16));
-    if (e->isa->unsigned_weights) store_corrections(q, quants);
+    if (q->layout.corrections) store_corrections(q, quants);
     for (uint32_t half = 16; half <= 32; half *= 2)
         if (q->layout.halved[half / 32]) store_halved(q, half, quants);
     store_sums(q, quants, as == QUANT_Q8_1 ? exact : NULL);

@@ -22,6 +22,10 @@
 
 /* ---- kinds */
 
+static bool has_pairs(const isa *target, enum quant_type weight) {
+    return emit_block_in_pairs(emit_block_find(weight), target) > 1;
+}
+
 static bool has_dot_rows(const isa *target, enum quant_type weight) {
     return target->dot_rows && emit_block_find(weight);
 }
@@ -38,6 +42,11 @@ static uint32_t columns_of_isa(const isa *target) {
     return target->tile_columns;
 }
 
+static uint32_t columns_four(const isa *target) {
+    (void)target;
+    return 4;
+}
+
 static uint32_t columns_one(const isa *target) {
     (void)target;
     return 1;
@@ -52,6 +61,10 @@ static uint32_t steps_quantized(const isa *target) {
     return target->tile_steps;
 }
 
+static uint32_t steps_pairs(const isa *target) {
+    return target->pair_steps;
+}
+
 static uint32_t steps_plain(const isa *target) {
     (void)target;
     return 2;
@@ -61,16 +74,34 @@ static uint32_t tokens_quantized(const isa *target) {
     return target->tile_tokens;
 }
 
+static uint32_t tokens_pairs(const isa *target) {
+    return target->pair_tokens;
+}
+
 static uint32_t tokens_plain(const isa *target) {
     return target->plain_tokens;
 }
 
-/* Bytes, with 128 added where the dot takes them as unsigned, or widened to 16 bits. */
+static uint32_t bias_of_isa(const isa *target, enum quant_type weight) {
+    (void)weight;
+    return target->unsigned_weights ? 128 : 0;
+}
+
+static uint32_t bias_of_type(const isa *target, enum quant_type weight) {
+    (void)target;
+    return emit_block_bias(emit_block_find(weight));
+}
+
+static uint32_t tile_bias(const tile *t) {
+    return t->kind->bias ? t->kind->bias(t->e->isa, t->of->weight) : 0;
+}
+
+/* As bytes, or widened to 16 bits. */
 static val words_quants(const tile *t, val block, uint32_t first, uint32_t n) {
     emit    *e = t->e;
     uint32_t columns = t->kind->columns(e->isa);
     emit_span s = emit_span_of(first, n);
-    val      quants = t->form->quants(e, t->form, block, &s, e->isa->unsigned_weights ? 128 : 0);
+    val      quants = t->form->quants(e, t->form, block, &s, tile_bias(t));
     if (columns == 2) quants = emit_cast(e, LLVMSExt, quants, e->i16);
     return LLVMBuildBitCast(e->builder, quants, emit_vector(e->i32, n / columns), "");
 }
@@ -98,6 +129,12 @@ static val dot_quants(emit *e, val weights, val x, val sum) {
     return e->isa->dot_rows(e, weights, x, sum);
 }
 
+static val dot_pairs(emit *e, val weights, val x, val sum) {
+    type bytes = emit_vector(e->i8, 2 * emit_length(sum));
+    return emit_add(e, sum, e->isa->dot_pairs(e, LLVMBuildBitCast(e->builder, weights, bytes, ""),
+                                              LLVMBuildBitCast(e->builder, x, bytes, "")));
+}
+
 static val dot_f32(emit *e, val weights, val x, val sum) {
     return emit_fma(e, weights, x, sum);
 }
@@ -107,9 +144,11 @@ static val dot_bf16(emit *e, val weights, val x, val sum) {
 }
 
 static const tile_kind kinds[] = {
-    {"q8", has_dot_rows, columns_of_isa, tokens_quantized, steps_quantized, words_quants, x_quants, dot_quants},
-    {"bf16", has_dot_bf16, columns_two, tokens_plain, steps_plain, words_as_stored, x_quants, dot_bf16},
-    {"f32", has_plain, columns_one, tokens_plain, steps_plain, words_as_f32, x_first, dot_f32},
+    {"pairs", has_pairs, bias_of_type, columns_four, tokens_pairs, steps_pairs, words_quants, x_first, dot_pairs, true},
+    {"q8", has_dot_rows, bias_of_isa, columns_of_isa, tokens_quantized, steps_quantized, words_quants, x_quants,
+     dot_quants, false},
+    {"bf16", has_dot_bf16, NULL, columns_two, tokens_plain, steps_plain, words_as_stored, x_quants, dot_bf16, false},
+    {"f32", has_plain, NULL, columns_one, tokens_plain, steps_plain, words_as_f32, x_first, dot_f32, false},
 };
 
 static const tile_kind *find_kind(const isa *target, enum quant_type weight) {
@@ -200,11 +239,11 @@ static void multiply_steps(const product *p, val tile_at, val x_at, uint32_t ste
 }
 
 /* The same of `count` words, with a loop where they are more than a few steps. */
-static void multiply_words(const product *p, val tile_at, val x_at, uint64_t count, val *sums) {
+static void multiply_words(const product *p, val tile_at, val x_at, uint32_t count, val *sums) {
     emit    *e = p->t->e;
     uint32_t n = p->n_tokens * p->t->n_vectors, steps = p->t->kind->steps(e->isa);
     if (count <= steps) {
-        multiply_steps(p, tile_at, x_at, (uint32_t)count, sums);
+        multiply_steps(p, tile_at, x_at, count, sums);
         return;
     }
     val  next[MAX_SUMS];
@@ -214,6 +253,32 @@ static void multiply_words(const product *p, val tile_at, val x_at, uint64_t cou
                    emit_add(e, x_at, emit_mul_const(e, l.i, 4)), steps, next);
     emit_loop_end(e, &l, next);
     for (uint32_t i = 0; i < n; i++) sums[i] = next[i];
+}
+
+/* The same where products are added as i16 first. */
+static void multiply_together(const product *p, val tile_at, val x_at, uint32_t count, val *sums) {
+    emit    *e = p->t->e;
+    uint32_t n = p->n_tokens * p->t->n_vectors, lanes = 2 * e->isa->lanes;
+    uint32_t together = emit_block_in_pairs(p->t->form, e->isa);
+    if (together > count) together = count;
+    val ones = emit_splat_int(e, e->i16, 1, lanes);
+    for (uint32_t j = 0; j < count; j += together) {
+        val parts[MAX_SUMS];
+        for (uint32_t i = 0; i < n; i++) parts[i] = LLVMConstNull(emit_vector(e->i16, lanes));
+        multiply_words(p, emit_add(e, tile_at, emit_i64(e, tile_word_at(p->t, j, 0))),
+                       emit_add(e, x_at, emit_i64(e, 4 * j)), together, parts);
+        for (uint32_t i = 0; i < n; i++) sums[i] = e->isa->dot_words(e, parts[i], ones, sums[i]);
+    }
+}
+
+/* What the sums of sub-block `number` begin with, for each token: -bias · Σ x. */
+static val excess(const product *p, uint32_t t, val at) {
+    emit    *e = p->t->e;
+    uint32_t bias = tile_bias(p->t), down = 0, lanes = e->isa->lanes;
+    if (!bias) return LLVMConstNull(emit_vector(e->i32, lanes));
+    val v = of_token(p, t, e->i32, at, p->layout.totals[isa_sum_of(p->t->group)]);
+    while (bias << down < 128) down++;
+    return down ? LLVMBuildAShr(e->builder, v, emit_splat_int(e, e->i32, down, lanes), "") : v;
 }
 
 /* Numbers of the rows of a group at `tile_at`, vector v: scales, or minima after them. */
@@ -235,10 +300,9 @@ static void multiply_group(const product *p, val number, const val *x_scales, va
     val          sums[MAX_SUMS], at = emit_mul_const(e, number, 4);
     val          tile_at = emit_mul_const(e, number, tile_group_bytes(p->t, p->t->of->rows));
     for (uint32_t t = 0; t < p->n_tokens; t++)
-        for (uint32_t v = 0; v < n; v++)
-            sums[t * n + v] = e->isa->unsigned_weights ? of_token(p, t, e->i32, at, p->layout.totals[sum])
-                                                       : LLVMConstNull(emit_vector(e->i32, e->isa->lanes));
-    multiply_words(p, tile_at, emit_mul_const(e, number, 4ull * words), words, sums);
+        for (uint32_t v = 0; v < n; v++) sums[t * n + v] = excess(p, t, at);
+    (p->t->kind->in_pairs ? multiply_together : multiply_words)(p, tile_at, emit_mul_const(e, number, 4ull * words),
+                                                               words, sums);
     for (uint32_t v = 0; v < n; v++) {
         val scales = group_numbers(p, tile_at, 0, v);
         for (uint32_t t = 0; t < p->n_tokens; t++) {
@@ -342,7 +406,7 @@ static val product_function(const tile *t, uint32_t n_tokens) {
     if (t->form)
         multiply_blocks(&p, acc);
     else
-        multiply_words(&p, zero, zero, t->of->k / t->kind->columns(e->isa), acc);
+        multiply_words(&p, zero, zero, (uint32_t)(t->of->k / t->kind->columns(e->isa)), acc);
     val out = LLVMGetParam(e->fn, 3);
     for (uint32_t i = 0; i < n; i++) {
         if (i && i % t->n_vectors == 0) out = emit_at(e, out, LLVMGetParam(e->fn, 4));

@@ -10,6 +10,8 @@ typedef struct tile tile;
 typedef struct tile_kind {
     const char *name;
     bool (*has)(const isa *target, enum quant_type weight);
+    /* How much is added to quants to make them unsigned; NULL: nothing. */
+    uint32_t (*bias)(const isa *target, enum quant_type weight);
     uint32_t (*columns)(const isa *target); /* in a lane */
     uint32_t (*tokens)(const isa *target);  /* at a time */
     uint32_t (*steps)(const isa *target);   /* words that stand straight-line: with more, LLVM would
@@ -19,6 +21,7 @@ typedef struct tile_kind {
     /* Where a token's words begin in its row of activations. */
     uint64_t (*x)(const activation_layout *layout);
     val (*dot)(emit *e, val weights, val x, val sum);
+    bool in_pairs; /* `dot` adds to sums of i16, which are added to the rest in time (emit_block_in_pairs) */
 } tile_kind;
 
 /* A tile being unpacked or multiplied. */

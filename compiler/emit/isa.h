@@ -8,15 +8,16 @@
  * offsets from the row's start, rows and parts aligned to 64 bytes):
  *
  *     i8  quants[n]
- *     i32 corrections[n / 4]          where `unsigned_weights`: -128 · Σ of four quants
+ *     i32 corrections[n / 4]          -128 · Σ of four quants: this and what else is of Σ as i32 is
+ *                                     there for `unsigned_weights` and `pair_tokens` alone
  *     i8  halved[n]                   the quants again: of every 2 · dot_length the first 16 of each 32,
  *                                     then the last 16 of each, as bytes of two nibbles have them
  *     i8  halved[n]                   Q8_K, dot_length 64: likewise the first 32 of each 64, then the last 32
- *     i32 halved_corrections[n / 8]   where `unsigned_weights`: -128 · Σ of four of the first and four of the
- *                                     last, in the order of blocks of 32
+ *     i32 halved_corrections[n / 8]   -128 · Σ of four of the first and four of the last, in the order of
+ *                                     blocks of 32
  *     f32 scales[n / block]           those of Q8_0 and Q8_1 already rounded to f16
  *     for each s of 16, 32 and the block:
- *     i32 totals[n / s]               where `unsigned_weights`: -128 · Σ of s quants
+ *     i32 totals[n / s]               -128 · Σ of s quants
  *     f32 sums[n / s]                 Q8_K, s < 256: Σ of s quants; Q8_1, s = 32: scale · Σ, rounded to f16
  *     i16 counts[n / s]               Q8_K, s < 256: Σ of s quants
  *     i16 wide[n]                     the quants again, where tile_columns is 2
@@ -41,6 +42,7 @@ typedef struct isa {
     uint32_t    registers; /* vector registers */
     uint32_t    tokens;    /* of a prompt, taken at a time: their sums fit the registers; 2^n */
     bool        native_f16;       /* LLVM converts f16 without calling a library */
+    bool        masks;            /* the bits of a register choose lanes of a vector */
     bool        unsigned_weights; /* the dot takes w + 128: the excess is in `corrections` */
 
     uint32_t    dot_length;       /* weights the dot likes to take: 32 or 64 */
@@ -49,6 +51,10 @@ typedef struct isa {
        none), how many columns of quantized ones a 32-bit lane holds: 4 as bytes, 2 as i16, and how many
        lanes of a block stand straight-line. */
     uint32_t tile_vectors, tile_tokens, plain_tokens, tile_columns, tile_steps;
+
+    /* Likewise tokens at a time, and lanes straight-line, of weights of so few bits that dot_pairs is for
+       them, and their products are added as i16. 0: dot_rows is as good. */
+    uint32_t pair_tokens, pair_steps;
 
     /* Adds the products of 32 or dot_length weights and activations, four neighbours a lane, to the
        i32 lanes of `sum`. Where unsigned_weights, those must begin with -128 · Σ activations. */
@@ -97,10 +103,11 @@ const isa *isa_select(const char *triple, const char *features);
    cannot tell. NULL for a name without a row. */
 const char *isa_cpu_features(const char *cpu);
 
-/* How many bytes ahead of what it multiplies a kernel that streams weights from memory should have them
-   brought to the second-level cache on that CPU; 0: not at all, its own prefetchers do better alone. */
+/* How many bytes ahead of what it multiplies a kernel should have weights brought to the second-level cache on
+   that CPU; 0: not at all, its own prefetchers do better alone. */
 typedef struct isa_prefetch {
     uint32_t bytes, packed; /* packed: weights of less than 8 bits, which keep a core busier than memory */
+    uint32_t least;         /* bytes of all weights: fewer are in that cache anyway, or come fast enough */
 } isa_prefetch;
 
 isa_prefetch isa_cpu_prefetch(const char *cpu);

@@ -105,7 +105,8 @@ static val x86_look_up(emit *e, const int8_t table[16], val index) {
 /* Both rows with AVX-512 have this in common. */
 #define AVX512_ROW                                                                         \
     .arch = "x86_64", .lanes = 16, .registers = 32, .tokens = 4, .native_f16 = true,       \
-    .unsigned_weights = true, .dot_length = 64, .dot = vnni_dot, .tile_vectors = 2,        \
+    .masks = true, .unsigned_weights = true, .dot_length = 64, .dot = vnni_dot,            \
+    .tile_vectors = 2,                                                                     \
     .tile_tokens = 4, .plain_tokens = 8, .tile_columns = 4, .tile_steps = 8,               \
     .dot_rows = vnni_dot_rows, .dot_pairs = x86_dot_pairs, .dot_words = vnni_dot_words,    \
     .narrow = x86_narrow, .look_up = x86_look_up
@@ -161,6 +162,8 @@ const isa isa_avx2 = {
     .plain_tokens = 4,
     .tile_columns = 2,
     .tile_steps = 2,
+    .pair_tokens = 4,
+    .pair_steps = 4,
     .dot_rows = avx2_dot_rows,
     .dot_pairs = x86_dot_pairs,
     .dot_words = x86_dot_words,
