@@ -16,7 +16,8 @@
  * Quants become signed bytes whatever their type, are summed as integers within a sub-block, and
  * scaled; where activations have one scale for 256, sub-blocks are added up before that is applied.
  * Where the dot takes unsigned weights, Σ (q + 128) · x - 128 · Σ x is Σ q · x: the sums begin with
- * the latter (`totals` of isa.h).
+ * the latter (`totals` of isa.h). So it is, with less than 128, where products of few bits are added in
+ * pairs (isa.dot_pairs): as many of them as an i16 holds, before they are added to the rest.
  */
 #include "emit_tile.h"
 
@@ -144,10 +145,12 @@ static val dot_bf16(emit *e, val weights, val x, val sum) {
 }
 
 static const tile_kind kinds[] = {
-    {"pairs", has_pairs, bias_of_type, columns_four, tokens_pairs, steps_pairs, words_quants, x_first, dot_pairs, true},
+    {"pairs", has_pairs, bias_of_type, columns_four, tokens_pairs, steps_pairs, words_quants, x_first,
+     dot_pairs, true},
     {"q8", has_dot_rows, bias_of_isa, columns_of_isa, tokens_quantized, steps_quantized, words_quants, x_quants,
      dot_quants, false},
-    {"bf16", has_dot_bf16, NULL, columns_two, tokens_plain, steps_plain, words_as_stored, x_quants, dot_bf16, false},
+    {"bf16", has_dot_bf16, NULL, columns_two, tokens_plain, steps_plain, words_as_stored, x_quants,
+     dot_bf16, false},
     {"f32", has_plain, NULL, columns_one, tokens_plain, steps_plain, words_as_f32, x_first, dot_f32, false},
 };
 
