@@ -1,6 +1,8 @@
-/* What the generated code consists of: rows that stand straight-line, kernels shared by layers, and
- * nothing that calls a library, neither in LLVM's IR nor in the object of any target. */
+/* What the generated code consists of: rows that stand straight-line, weights that are taken apart as
+ * vectors, kernels shared by layers, and nothing that calls a library, neither in LLVM's IR nor in the
+ * object of any target. */
 #include "odd_models.h"
+#include "quant.h"
 
 #include <elf.h>
 
@@ -8,13 +10,13 @@
 
 /* ---- a module as text */
 
-/* The text of a compiled module, to be freed. */
-static char *ir_of(const char *gguf, const char *flags) {
+/* The text of a compiled module, "llvm-ir" or "asm", to be freed. */
+static char *text_of(const char *gguf, const char *kind, const char *flags) {
     char  all[512];
     char *text = NULL;
     size_t size = 0;
-    snprintf(all, sizeof all, "--emit=llvm-ir %s", flags);
-    const char *path = compiled_path("module.ll");
+    snprintf(all, sizeof all, "--emit=%s %s", kind, flags);
+    const char *path = compiled_path("module.text");
     compiled_file(gguf, all, path);
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
@@ -22,6 +24,10 @@ static char *ir_of(const char *gguf, const char *flags) {
     fclose(f);
     assert_true(n > 0);
     return text;
+}
+
+static char *ir_of(const char *gguf, const char *flags) {
+    return text_of(gguf, "llvm-ir", flags);
 }
 
 static uint32_t count(const char *text, const char *what) {
@@ -114,6 +120,50 @@ static void rows_of_a_large_model_are_unrolled(void **state) {
     check_looped(ir, 2048, 8);
     check_looped(ir, 5632, 8);
     free(ir);
+}
+
+/* Instructions of the function that multiplies rows of 256 weights with one token, for each weight. */
+static double instructions_a_weight(const char *assembly, const char *type) {
+    char     prefix[64];
+    uint32_t rows = 1, n = 0;
+    snprintf(prefix, sizeof prefix, "\ndot_%s_k256_x1", type);
+    const char *at = strstr(assembly, prefix);
+    if (!at) fail_msg("no %s", prefix + 1);
+    sscanf(at + strlen(prefix), "_r%u:", &rows);
+    const char *end = strstr(at, ".Lfunc_end");
+    for (; (at = strstr(at, "\n\t")) && at < end; at += 2) n += at[2] != '.';
+    return n / (256.0 * rows);
+}
+
+/* What makes a model of one type; its rows are of 256. */
+static const char *model_of_type(const char *type, uint32_t number) {
+    char     shape[160];
+    odd_model m = {type, shape, "", ""};
+    snprintf(shape, sizeof shape, "--layers 1 --embd 256 --heads 4 --kv-heads 1 --ff 256 --vocab 300 --ctx 64 "
+             "--type %s", type);
+    return odd_model_make(&m, 1000 + number);
+}
+
+/* Taken one by one, each weight would be several instructions. Points of a grid are loaded alone, eight
+   weights or four at a time, with up to three fields that say which. */
+static void no_weight_is_taken_alone(void **state) {
+    (void)state;
+    static const char *const cpus[] = {"--cpu=znver4", "--cpu=x86-64-v3"};
+    uint32_t n = 0;
+    for (uint32_t t = 0; t < QUANT_COUNT; t++) {
+        const quant_info *info = quant_find(t);
+        if (!info || info->block_len == 1 || info->activation == QUANT_F32 || t == QUANT_Q8_1) continue;
+        const char *model = model_of_type(info->name, t);
+        bool        grid = !strncmp(info->name, "IQ", 2) && info->name[2] < '4';
+        for (size_t c = 0; c < ARRAY_LEN(cpus); c++, n++) {
+            char  *assembly = text_of(model, "asm", cpus[c]);
+            double each = instructions_a_weight(assembly, info->name);
+            free(assembly);
+            if (each > (grid ? 2.25 : 1))
+                fail_msg("%s %s: %.2f instructions a weight", info->name, cpus[c], each);
+        }
+    }
+    assert_int_equal(n, 25 * ARRAY_LEN(cpus));
 }
 
 static void unroll_makes_loops(void **state) {
@@ -292,6 +342,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(demo_rows_are_unrolled),
         cmocka_unit_test(rows_of_a_large_model_are_unrolled),
+        cmocka_unit_test(no_weight_is_taken_alone),
         cmocka_unit_test(unroll_makes_loops),
         cmocka_unit_test(layers_share_kernels),
         cmocka_unit_test(code_calls_no_library),
