@@ -17,7 +17,8 @@ typedef struct cli_bench_request {
 
 /* Each run begins with a context of `depth` tokens; a generated token is a made-up one that is evaluated and
    whose logits are computed, as in llama-bench: choosing one is not measured. Prints a line for
-   each of the two, and one more where weights had to be read from the disk while they were measured. Ends with an empty context. */
+   each of the two, and one more where weights had to be read from the disk meanwhile. Ends with an empty
+   context. */
 ggufc_status cli_bench_run(ggufc_session *session, const cli_bench_request *request, stream *out,
                            ggufc_error *error);
 

@@ -106,8 +106,8 @@ static val x86_look_up(emit *e, const int8_t table[16], val index) {
 #define AVX512_ROW                                                                         \
     .arch = "x86_64", .lanes = 16, .registers = 32, .tokens = 4, .native_f16 = true,       \
     .masks = true, .unsigned_weights = true, .dot_length = 64, .dot = vnni_dot,            \
-    .tile_vectors = 2,                                                                     \
-    .tile_tokens = 4, .plain_tokens = 8, .tile_columns = 4, .tile_steps = 8,               \
+    .tile_vectors = 2, .tile_tokens = 4, .plain_tokens = 8, .tile_columns = 4,             \
+    .tile_steps = 8,                                                                       \
     .dot_rows = vnni_dot_rows, .dot_pairs = x86_dot_pairs, .dot_words = vnni_dot_words,    \
     .narrow = x86_narrow, .look_up = x86_look_up
 
