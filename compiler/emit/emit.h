@@ -177,6 +177,7 @@ val emit_sum_each(emit *e, val *vectors, uint32_t n);
 val emit_abs(emit *e, val v);
 val emit_sqrt(emit *e, val v);
 val emit_exp(emit *e, val v);                       /* of f32s; error below 2 ulp; 0 < result */
+val emit_softmax_weight(emit *e, val v);            /* exp of f32s <= 0, but 0 below exp(-87): of -∞ as well */
 val emit_silu(emit *e, val v);
 void emit_sincos(emit *e, val angle, val *sine, val *cosine); /* f64s */
 val emit_round_i32(emit *e, val v);                 /* |v| < 2^22, ties to even */

@@ -108,7 +108,7 @@ static void score_chunk(const by_heads *u, running *heads, val start, val end, v
 static void rescale(const by_heads *u, running *head) {
     emit *e = u->a->e;
     val   most = emit_fmax(e, head->chunk_most, head->most);
-    val   shrink = emit_exp(e, emit_fsub(e, head->most, most));
+    val   shrink = emit_softmax_weight(e, emit_fsub(e, head->most, most));
     head->most = most;
     head->total = emit_fmul(e, head->total, emit_splat(e, shrink, e->isa->lanes));
     for (uint32_t p = 0; p < u->n_parts; p++)
@@ -127,13 +127,6 @@ static uint32_t carry_out(const by_heads *u, const running *head, val *next) {
     return 1 + u->n_parts;
 }
 
-/* The weights of `lanes` positions, from their scores. */
-static val emit_weights(const by_heads *u, const running *head, val scores, val seen) {
-    emit *e = u->a->e;
-    val   weights = emit_exp(e, emit_fsub(e, scores, emit_splat(e, head->most, e->isa->lanes)));
-    return LLVMBuildSelect(e->builder, seen, weights, LLVMConstNull(LLVMTypeOf(weights)), "");
-}
-
 /* Adds the values of `lanes` positions, each with its weight from the place of its score: a number
    in memory multiplies a vector without a shuffle. */
 static void add_values(const by_heads *u, running *heads, val start, val first) {
@@ -150,17 +143,16 @@ static void add_values(const by_heads *u, running *heads, val start, val first) 
     }
 }
 
-static void sum_chunk(const by_heads *u, running *heads, val start, val end, val last) {
+static void sum_chunk(const by_heads *u, running *heads, val start, val end) {
     emit    *e = u->a->e;
     val      next[EMIT_MAX_CARRIES];
     uint32_t n = 0;
     loop     l = emit_loop_begin(e, start, end, e->isa->lanes);
     for (uint32_t h = 0; h < u->n_heads; h++) carry_in(u, &l, &heads[h]);
-    val seen = visible(u, l.i, last);
     for (uint32_t h = 0; h < u->n_heads; h++) {
         val place = score_at(u, h, start, l.i);
         val scores = emit_load(e, LLVMTypeOf(heads[h].total), place, 4 * e->isa->lanes);
-        val weights = emit_weights(u, &heads[h], scores, seen);
+        val weights = emit_softmax_weight(e, emit_fsub(e, scores, emit_splat(e, heads[h].most, e->isa->lanes)));
         emit_store(e, weights, place, 4 * e->isa->lanes);
         heads[h].total = emit_fadd(e, heads[h].total, weights);
     }
@@ -182,7 +174,7 @@ static void attend(const by_heads *u, running *heads, val from, val end, val las
     val chunk_end = attention_smaller(e, emit_add(e, chunk.i, emit_i64(e, CHUNK)), end);
     score_chunk(u, heads, chunk.i, chunk_end, last);
     for (uint32_t h = 0; h < u->n_heads; h++) rescale(u, &heads[h]);
-    sum_chunk(u, heads, chunk.i, chunk_end, last);
+    sum_chunk(u, heads, chunk.i, chunk_end);
     for (uint32_t h = 0; h < u->n_heads; h++) {
         next[n++] = heads[h].most;
         n += carry_out(u, &heads[h], next + n);

@@ -91,7 +91,7 @@ static val sum_ranges(const attention *a, val left, val n, val sums) {
     val  at = emit_at(e, left, emit_mul_const(e, l.i, plan_range_bytes(a->o)));
     val  its_most = emit_load(e, e->f32, emit_at_const(e, at, 4ull * a->d), 4);
     val  its_total = emit_load(e, e->f32, emit_at_const(e, at, 4ull * a->d + 4), 4);
-    val  shrink = emit_exp(e, emit_fsub(e, its_most, most));
+    val  shrink = emit_softmax_weight(e, emit_fsub(e, its_most, most));
     total = emit_fma(e, its_total, shrink, total);
     for (uint32_t p = 0; p < n_parts(a); p++) {
         val sum = load_part(a, sums, p);

@@ -37,10 +37,11 @@ typedef struct tile_pass {
     uint32_t         square;       /* rows to a power of two */
     val              k, v;         /* the caches of the kv head */
     val              keys, values; /* of the chunk, converted */
-    val              scores, shrink;
+    val              scores, most, shrink;
     val              tile;  /* its state */
     val              chunk; /* the first position */
     val              count; /* of positions, that the tile sees of the chunk */
+    val              whole; /* … that all of its rows see, in whole vectors */
 } tile_pass;
 
 /* ---- sizes */
@@ -240,57 +241,84 @@ static val row_scores(const tile_pass *p, uint32_t r, val at, const val *limits)
     return LLVMBuildSelect(e->builder, seen, s, emit_splat_f32(e, -INFINITY, lanes), "");
 }
 
+/* Numbers of the rows, `lanes` each, that a loop over positions takes from memory and puts back: it may have
+   none to do. */
+static val row_lanes(const tile_pass *p, val base, uint32_t r) {
+    return emit_at_const(p->a->e, base, 4ull * r * p->a->e->isa->lanes);
+}
+
+static val load_row(const tile_pass *p, val base, uint32_t r) {
+    emit *e = p->a->e;
+    return emit_load(e, emit_vector(e->f32, e->isa->lanes), row_lanes(p, base, r), 4 * e->isa->lanes);
+}
+
+static void store_row(const tile_pass *p, val v, val base, uint32_t r) {
+    emit_store(p->a->e, v, row_lanes(p, base, r), 4 * p->a->e->isa->lanes);
+}
+
+static branch if_any(emit *e, val from, val to) {
+    return emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, from, to, ""));
+}
+
+/* The rows' largest scores so far, and of positions from … to - 1 of the chunk, lane by lane. */
+static void grow_most(const tile_pass *p, val from, val to, const val *limits) {
+    emit  *e = p->a->e;
+    val    most[MAX_ROWS];
+    branch any = if_any(e, from, to);
+    for (uint32_t r = 0; r < p->t.rows; r++) most[r] = load_row(p, p->most, r);
+    loop l = emit_loop_begin(e, from, to, e->isa->lanes);
+    for (uint32_t r = 0; r < p->t.rows; r++) most[r] = emit_loop_carry(e, &l, most[r]);
+    for (uint32_t r = 0; r < p->t.rows; r++) most[r] = emit_fmax(e, row_scores(p, r, l.i, limits), most[r]);
+    emit_loop_end(e, &l, most);
+    for (uint32_t r = 0; r < p->t.rows; r++) store_row(p, most[r], p->most, r);
+    emit_if_end(e, &any);
+}
+
 /* Takes the rows' maxima of the chunk into `most`; leaves what older sums shrink by. */
 static val new_most(const tile_pass *p, const val *limits) {
     emit    *e = p->a->e;
     uint32_t lanes = e->isa->lanes, rows = p->t.rows;
-    val      most[MAX_ROWS];
-    loop     l = emit_loop_begin(e, emit_i64(e, 0), p->count, lanes);
-    for (uint32_t r = 0; r < rows; r++) most[r] = emit_loop_carry(e, &l, emit_splat_f32(e, -INFINITY, lanes));
-    for (uint32_t r = 0; r < rows; r++) most[r] = emit_fmax(e, row_scores(p, r, l.i, limits), most[r]);
-    emit_loop_end(e, &l, most);
-    val all[MAX_ROWS];
-    for (uint32_t r = 0; r < p->square; r++) all[r] = most[r < rows ? r : 0];
+    val      all[MAX_ROWS];
+    for (uint32_t r = 0; r < rows; r++) store_row(p, emit_splat_f32(e, -INFINITY, lanes), p->most, r);
+    grow_most(p, emit_i64(e, 0), p->whole, NULL);
+    grow_most(p, p->whole, p->count, limits);
+    for (uint32_t r = 0; r < p->square; r++) all[r] = load_row(p, p->most, r < rows ? r : 0);
     if (p->square > lanes) bug("%u rows for %u lanes", rows, lanes);
     val at = emit_at_const(e, p->tile, most_at(p->a, &p->t));
     val before = emit_load(e, emit_vector(e->f32, p->square), at, 4);
     val now = emit_fmax(e, max_each(e, all, p->square), before);
     emit_store(e, now, at, 4);
-    emit_store(e, emit_exp(e, emit_fsub(e, before, now)), p->shrink, 4);
+    emit_store(e, emit_softmax_weight(e, emit_fsub(e, before, now)), p->shrink, 4);
     return now;
 }
 
-/* Weights in the place of scores, and their totals. */
-static void weigh(const tile_pass *p, const val *limits, val now) {
-    emit    *e = p->a->e;
-    uint32_t lanes = e->isa->lanes, rows = p->t.rows;
-    val      most[MAX_ROWS], totals[MAX_ROWS];
-    for (uint32_t r = 0; r < rows; r++) {
-        val at = emit_at_const(e, p->tile, 4ull * r * lanes);
-        val total = emit_load(e, emit_vector(e->f32, lanes), at, 4 * lanes);
-        totals[r] = emit_fmul(e, total, all_lanes(e, emit_at_const(e, p->shrink, 4 * r), lanes));
-        most[r] = emit_splat(e, emit_pick(e, now, NULL, r, 1, 1), lanes);
-    }
-    loop l = emit_loop_begin(e, emit_i64(e, 0), p->count, lanes);
-    for (uint32_t r = 0; r < rows; r++) totals[r] = emit_loop_carry(e, &l, totals[r]);
-    for (uint32_t r = 0; r < rows; r++) {
-        val s = row_scores(p, r, l.i, limits);
-        val w = emit_exp(e, emit_fsub(e, s, most[r]));
-        if (limits) { /* emit_exp has no zero */
-            val none = LLVMBuildFCmp(e->builder, LLVMRealOEQ, s, emit_splat_f32(e, -INFINITY, lanes), "");
-            w = LLVMBuildSelect(e->builder, none, LLVMConstNull(LLVMTypeOf(w)), w, "");
-        }
-        val to = emit_at(e, emit_at_const(e, p->scores, 4ull * r * p->t.chunk), emit_mul_const(e, l.i, 4));
-        emit_store(e, w, to, 4 * lanes);
-        totals[r] = emit_fadd(e, totals[r], w);
-    }
-    emit_loop_end(e, &l, totals);
-    for (uint32_t r = 0; r < rows; r++)
-        emit_store(e, totals[r], emit_at_const(e, p->tile, 4ull * r * lanes), 4 * lanes);
+/* Weights of row r's positions from … to - 1 of the chunk in the place of their scores, and their total. */
+static void weigh_row(const tile_pass *p, uint32_t r, val from, val to, const val *limits, val most) {
+    emit  *e = p->a->e;
+    branch any = if_any(e, from, to);
+    val    total = load_row(p, p->tile, r);
+    loop   l = emit_loop_begin(e, from, to, e->isa->lanes);
+    total = emit_loop_carry(e, &l, total);
+    val w = emit_softmax_weight(e, emit_fsub(e, row_scores(p, r, l.i, limits), most));
+    val at = emit_at(e, emit_at_const(e, p->scores, 4ull * r * p->t.chunk), emit_mul_const(e, l.i, 4));
+    emit_store(e, w, at, 4 * e->isa->lanes);
+    total = emit_fadd(e, total, w);
+    emit_loop_end(e, &l, &total);
+    store_row(p, total, p->tile, r);
+    emit_if_end(e, &any);
 }
 
-static void soften(const tile_pass *p, const val *limits) {
-    weigh(p, limits, new_most(p, limits));
+/* Row by row, so that the registers hold what exp needs. */
+static void weigh(const tile_pass *p, const val *limits, val now) {
+    emit    *e = p->a->e;
+    uint32_t lanes = e->isa->lanes;
+    for (uint32_t r = 0; r < p->t.rows; r++) {
+        val most = emit_splat(e, emit_pick(e, now, NULL, r, 1, 1), lanes);
+        val shrink = all_lanes(e, emit_at_const(e, p->shrink, 4 * r), lanes);
+        store_row(p, emit_fmul(e, load_row(p, p->tile, r), shrink), p->tile, r);
+        weigh_row(p, r, emit_i64(e, 0), p->whole, NULL, most);
+        weigh_row(p, r, p->whole, p->count, limits, most);
+    }
 }
 
 /* ---- the second product */
@@ -329,7 +357,7 @@ static void add_some(const tile_pass *p, val from, val to, uint32_t unroll, uint
     emit    *e = p->a->e;
     uint32_t width = p->t.width, rows = p->t.rows;
     val      sums[MAX_ROWS * MAX_VECTORS], at[MAX_ROWS];
-    branch   any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, from, to, ""));
+    branch   any = if_any(e, from, to);
     for (uint32_t r = 0; r < rows; r++) {
         at[r] = emit_at_const(e, p->tile, sums_at(p->a, &p->t) + 4ull * (r * p->t.padded + first * width));
         for (uint32_t v = 0; v < n; v++) {
@@ -390,6 +418,15 @@ static val row_position(const attention *a, val row, val n_rows, val pos) {
     return emit_add(e, pos, attention_divide(e, real, a->group));
 }
 
+/* Positions of the chunk, in whole vectors, that all rows see: the first of them is at `first`. */
+static val whole_vectors(const tile_pass *p, val first) {
+    emit *e = p->a->e;
+    val   sees = LLVMBuildICmp(e->builder, LLVMIntUGE, first, p->chunk, "");
+    val   n = emit_add(e, emit_sub(e, first, p->chunk), emit_i64(e, 1));
+    n = attention_smaller(e, LLVMBuildSelect(e->builder, sees, n, emit_i64(e, 0), ""), p->count);
+    return LLVMBuildAnd(e->builder, n, emit_i64(e, ~(uint64_t)(e->isa->lanes - 1)), "");
+}
+
 /* The tile whose first row is `row` takes its part of the chunk's `count` positions. */
 static void take_tile(tile_pass *p, val row, val n_rows, val pos, val count) {
     emit    *e = p->a->e;
@@ -400,24 +437,14 @@ static void take_tile(tile_pass *p, val row, val n_rows, val pos, val count) {
     branch   any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntUGE, last, p->chunk, ""));
     p->count = attention_smaller(e, count, emit_add(e, emit_sub(e, last, p->chunk), one));
     score_tile(p);
-    /* All rows see all of it, and it ends with a vector. */
-    val odd = LLVMBuildAnd(e->builder, p->count, emit_i64(e, lanes - 1), "");
-    val even = LLVMBuildICmp(e->builder, LLVMIntEQ, odd, emit_i64(e, 0), "");
-    val end = emit_add(e, p->chunk, p->count);
-    val whole = LLVMBuildICmp(e->builder, LLVMIntUGE, emit_add(e, first, one), end, "");
-    whole = LLVMBuildAnd(e->builder, even, whole, "");
-    branch plain = emit_if(e, whole);
-    soften(p, NULL);
-    emit_if_end(e, &plain);
-    branch masked = emit_if(e, LLVMBuildNot(e->builder, whole, ""));
-    val    limits[MAX_ROWS] = {NULL};
+    val end = emit_sub(e, emit_add(e, p->chunk, p->count), one), limits[MAX_ROWS];
     for (uint32_t r = 0; r < p->t.rows; r++) {
         val seen = row_position(p->a, emit_add(e, row, emit_i64(e, r)), n_rows, pos);
-        seen = emit_sub(e, attention_smaller(e, seen, emit_sub(e, end, one)), p->chunk);
+        seen = emit_sub(e, attention_smaller(e, seen, end), p->chunk);
         limits[r] = emit_splat(e, LLVMBuildTrunc(e->builder, seen, e->i32, ""), lanes);
     }
-    soften(p, limits);
-    emit_if_end(e, &masked);
+    p->whole = whole_vectors(p, first);
+    weigh(p, limits, new_most(p, limits));
     shrink_sums(p);
     add_all_values(p);
     emit_if_end(e, &any);
@@ -439,6 +466,7 @@ val attention_tile_function(const attention *a, const tiling *t) {
     p.v = arg[2];
     if (!t->direct) p.values = emit_local(e, 4ull * t->chunk * t->padded);
     p.scores = emit_local(e, 4ull * t->chunk * t->rows);
+    p.most = emit_local(e, 4ull * t->rows * e->isa->lanes);
     p.shrink = emit_local(e, 4ull * p.square);
     loop chunk = emit_loop_begin(e, arg[5], arg[6], t->chunk);
     val  count = attention_smaller(e, emit_i64(e, t->chunk), emit_sub(e, arg[6], chunk.i));
@@ -532,7 +560,7 @@ void attention_tile_block(const attention *a, const tiling *t, const attention_b
         from = emit_mul_const(e, b->range, a->range);
         to = attention_smaller(e, to, emit_add(e, from, emit_i64(e, a->range)));
     }
-    branch any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, from, to, ""));
+    branch any = if_any(e, from, to);
     begin_rows(a, t, b, n_rows);
     val args[] = {b->frame, attention_cache(a, a->k, b->kv_head), attention_cache(a, a->v, b->kv_head),
                   n_rows, pos, from, to};
