@@ -56,8 +56,9 @@ typedef struct isa {
        them, and their products are added as i16. 0: dot_rows is as good. */
     uint32_t pair_tokens, pair_steps;
 
-    /* Adds the products of 32 or dot_length weights and activations, four neighbours a lane, to the
-       i32 lanes of `sum`. Where unsigned_weights, those must begin with -128 · Σ activations. */
+    /* Adds the products of 32 or dot_length weights and activations to the i32 lanes of `sum`, of every 16
+       four to each of four lanes. Where unsigned_weights, these four are neighbours, and the lane must begin
+       with -128 · Σ of their activations. */
     struct LLVMOpaqueValue *(*dot)(struct emit *e, struct LLVMOpaqueValue *weights,
                                    struct LLVMOpaqueValue *activations,
                                    struct LLVMOpaqueValue *sum);

@@ -3,13 +3,21 @@
 #include "emit.h"
 #include "isa_rows.h"
 
-/* Every product of two i8 fits an i16; four neighbours are then added as i32. */
+/* Elements i and i + half of each `unit` of v, for i below half of it: one or the other. */
+static val half_of_each(emit *e, val v, uint32_t unit, uint32_t which) {
+    uint32_t half = unit / 2, n = emit_length(v) / 2, from[16];
+    for (uint32_t i = 0; i < n; i++) from[i] = i / half * unit + which * half + i % half;
+    return emit_permute(e, v, from, n);
+}
+
+/* An i16 holds the sum of two products of i8, as |x| <= 127. It is all the same which four of 16 a lane adds up:
+   whole vectors take no shuffles. */
 static val generic_dot(emit *e, val weights, val activations, val sum) {
     val w = emit_cast(e, LLVMSExt, weights, e->i16), x = emit_cast(e, LLVMSExt, activations, e->i16);
-    val products = emit_cast(e, LLVMSExt, emit_mul(e, w, x), e->i32);
-    for (uint32_t i = 0; i < 4; i++)
-        sum = emit_add(e, sum, emit_pick(e, products, NULL, i, 4, 8));
-    return sum;
+    val products = emit_mul(e, w, x);
+    val twos = emit_add(e, half_of_each(e, products, 16, 0), half_of_each(e, products, 16, 1));
+    return emit_add(e, sum, emit_add(e, emit_cast(e, LLVMSExt, half_of_each(e, twos, 8, 0), e->i32),
+                                     emit_cast(e, LLVMSExt, half_of_each(e, twos, 8, 1), e->i32)));
 }
 
 /* Even and odd i16 of both sides. */
