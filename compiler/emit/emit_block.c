@@ -293,6 +293,12 @@ uint32_t emit_block_bias(const emit_block *b) {
     return bias;
 }
 
+val emit_block_excess(emit *e, uint32_t bias, val totals) {
+    uint32_t down = 0;
+    while (bias << down < 128) down++;
+    return down ? LLVMBuildAShr(e->builder, totals, emit_splat_int(e, e->i32, down, emit_length(totals)), "") : totals;
+}
+
 uint32_t emit_block_in_pairs(const emit_block *b, const isa *target) {
     if (!target->pair_tokens || !b || (b->bits == 8 && !b->table)) return 0;
     uint32_t most = (1u << b->bits) - 1, n = 0;

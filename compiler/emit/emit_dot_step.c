@@ -125,12 +125,9 @@ static uint32_t dot_bias(const blocks *b) {
 
 /* -bias · Σ of so many activations each, of token t: n numbers from there on. */
 static val dot_excess(const blocks *b, uint32_t t, uint64_t part, uint32_t each, uint32_t first, uint32_t n) {
-    emit    *e = b->d->e;
-    uint32_t bias = dot_bias(b), down = 0;
-    if (!bias) return LLVMConstNull(emit_vector(e->i32, n));
-    val v = of_token(b, t, part, each, e->i32, 4, first, n);
-    while (bias << down < 128) down++;
-    return down ? LLVMBuildAShr(e->builder, v, emit_splat_int(e, e->i32, down, n), "") : v;
+    emit *e = b->d->e;
+    if (!dot_bias(b)) return LLVMConstNull(emit_vector(e->i32, n));
+    return emit_block_excess(e, dot_bias(b), of_token(b, t, part, each, e->i32, 4, first, n));
 }
 
 static val dot_begin(const blocks *b, uint32_t t, uint32_t first) {

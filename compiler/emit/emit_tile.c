@@ -276,12 +276,9 @@ static void multiply_together(const product *p, val tile_at, val x_at, uint32_t 
 
 /* What the sums of sub-block `number` begin with, for each token: -bias · Σ x. */
 static val excess(const product *p, uint32_t t, val at) {
-    emit    *e = p->t->e;
-    uint32_t bias = tile_bias(p->t), down = 0, lanes = e->isa->lanes;
-    if (!bias) return LLVMConstNull(emit_vector(e->i32, lanes));
-    val v = of_token(p, t, e->i32, at, p->layout.totals[isa_sum_of(p->t->group)]);
-    while (bias << down < 128) down++;
-    return down ? LLVMBuildAShr(e->builder, v, emit_splat_int(e, e->i32, down, lanes), "") : v;
+    emit *e = p->t->e;
+    if (!tile_bias(p->t)) return LLVMConstNull(emit_vector(e->i32, e->isa->lanes));
+    return emit_block_excess(e, tile_bias(p->t), of_token(p, t, e->i32, at, p->layout.totals[isa_sum_of(p->t->group)]));
 }
 
 /* Numbers of the rows of a group at `tile_at`, vector v: scales, or minima after them. */
@@ -302,8 +299,10 @@ static void multiply_group(const product *p, val number, const val *x_scales, va
     enum isa_sum sum = isa_sum_of(p->t->group);
     val          sums[MAX_SUMS], at = emit_mul_const(e, number, 4);
     val          tile_at = emit_mul_const(e, number, tile_group_bytes(p->t, p->t->of->rows));
-    for (uint32_t t = 0; t < p->n_tokens; t++)
-        for (uint32_t v = 0; v < n; v++) sums[t * n + v] = excess(p, t, at);
+    for (uint32_t t = 0; t < p->n_tokens; t++) {
+        val begin = excess(p, t, at);
+        for (uint32_t v = 0; v < n; v++) sums[t * n + v] = begin;
+    }
     (p->t->kind->in_pairs ? multiply_together : multiply_words)(p, tile_at, emit_mul_const(e, number, 4ull * words),
                                                                words, sums);
     for (uint32_t v = 0; v < n; v++) {
