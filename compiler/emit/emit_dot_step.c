@@ -16,8 +16,7 @@
 
 #define CHAINED_LEAST 1025 /* weights of a row beside whose whole steps, of EMIT_CHAINS blocks, its end counts little */
 
-#define WORDS_LANES  8 /* of a block's sums */
-#define WORDS_CHAINS 2 /* of them where pairs are summed: one alone is too long, rows came a tenth slower */
+#define WORDS_CHAINS 2 /* sums of a block where pairs are summed: one alone is too long, rows came a tenth slower */
 
 /* ---- plain numbers */
 
@@ -241,8 +240,13 @@ static void step_chained(const dot *d, val at, uint32_t length, val *acc) {
 
 /* ---- words */
 
-/* Σ of integers of sub-blocks times how much the token's activations in them add up to, in lanes. */
-static val sums_of_subs(const blocks *b, uint32_t t, val integers) {
+/* Lanes of a block's sums: what there are of a piece's, or a vector's. */
+static uint32_t words_lanes(const isa *target) {
+    return target->lanes > 8 ? target->lanes : 8;
+}
+
+/* -Σ of integers of sub-blocks times how much the token's activations in them add up to, in lanes. */
+static val less_of_subs(const blocks *b, uint32_t t, val integers) {
     emit    *e = b->d->e;
     uint32_t n = emit_length(integers);
     val      counts = of_token(b, t, b->d->layout.counts[isa_sum_of(b->form->sub)], b->form->sub, e->i16, 2, 0, n);
@@ -254,15 +258,15 @@ static uint32_t words_piece(const isa *target) {
     return target->narrow ? target->dot_length : 32;
 }
 
-/* Quants are multiplied as they are stored: what they are too large by is subtracted from the sum. */
+/* Quants are multiplied as they are stored: the sum begins with less what they are too large by. */
 static val words_begin(const blocks *b, uint32_t t, val integers) {
     emit    *e = b->d->e;
-    uint32_t lanes = b->piece / 4, log = 0;
+    uint32_t log = 0;
     if (!b->form->offset) return NULL;
     while (1u << log < b->form->offset) log++;
-    val excess = sums_of_subs(b, t, integers);
-    excess = LLVMBuildShl(e->builder, excess, emit_splat_int(e, e->i32, log, emit_length(excess)), "");
-    return emit_widen(e, LLVMBuildNeg(e->builder, excess, ""), lanes);
+    val less = less_of_subs(b, t, integers);
+    less = LLVMBuildShl(e->builder, less, emit_splat_int(e, e->i32, log, emit_length(less)), "");
+    return emit_widen(e, less, b->piece / 4);
 }
 
 /* Products as i16, of a piece in sums of two, or of two pieces in sums of four (isa.narrow). */
@@ -292,7 +296,7 @@ static void step_words(const dot *d, val at, uint32_t length, val *acc) {
     emit    *e = d->e;
     blocks   b = blocks_at(d, at, length, words_piece(e->isa));
     val      quants[256 / 16], scales[256 / 16], minima;
-    uint32_t summed = e->isa->narrow ? 2 * b.piece : b.piece;
+    uint32_t summed = e->isa->narrow ? 2 * b.piece : b.piece, lanes = words_lanes(e->isa);
     val      integers = b.form->integers(e, b.form, b.block, &minima);
     val      factors = b.form->factors(e, b.form, b.block);
     load_quants(&b, b.form->offset, false, quants);
@@ -305,17 +309,13 @@ static void step_words(const dot *d, val at, uint32_t length, val *acc) {
             *chain = e->isa->dot_words(e, words_products(&b, quants, t, i), scales[i / summed], *chain);
         }
         val sum = chains[1] ? emit_add(e, chains[0], chains[1]) : chains[0];
-        if (emit_length(sum) > WORDS_LANES)
-            sum = emit_add(e, emit_pick(e, sum, NULL, 0, 1, WORDS_LANES),
-                           emit_pick(e, sum, NULL, WORDS_LANES, 1, WORDS_LANES));
         val both = emit_fmul(e, factors, emit_splat(e, x_scale, emit_length(factors)));
-        val scale = emit_splat(e, emit_pick(e, both, NULL, 0, 1, 1), WORDS_LANES);
+        val scale = emit_splat(e, emit_pick(e, both, NULL, 0, 1, 1), lanes);
         acc[t] = emit_fma(e, emit_cast(e, LLVMSIToFP, sum, e->f32), scale, acc[t]);
         if (!minima) continue;
-        val mins = emit_cast(e, LLVMSIToFP, sums_of_subs(&b, t, minima), e->f32);
+        val mins = emit_cast(e, LLVMSIToFP, less_of_subs(&b, t, minima), e->f32);
         val least = emit_splat(e, emit_pick(e, both, NULL, 1, 1, 1), emit_length(mins));
-        acc[t] = emit_fma(e, emit_widen(e, LLVMBuildFNeg(e->builder, mins, ""), WORDS_LANES),
-                          emit_widen(e, least, WORDS_LANES), acc[t]);
+        acc[t] = emit_fma(e, emit_widen(e, mins, lanes), emit_widen(e, least, lanes), acc[t]);
     }
 }
 
@@ -358,8 +358,8 @@ static uint32_t width_pairs(const isa *target, uint32_t length) {
 }
 
 static uint32_t width_words(const isa *target, uint32_t length) {
-    (void)target, (void)length;
-    return WORDS_LANES;
+    (void)length;
+    return words_lanes(target);
 }
 
 static uint32_t width_scaled(const isa *target, uint32_t length) {

@@ -133,7 +133,7 @@ static void store_sums(const quantizing *q, val quants, val scale) {
         uint64_t total = q->layout.totals[s], as_f32 = q->layout.sums[s], count = q->layout.counts[s];
         val      times = emit_splat_int(e, e->i32, (uint64_t)-128, emit_length(wide));
         if (total) store_each(q, total, each[s], 4, emit_mul(e, wide, times));
-        if (count) store_each(q, count, each[s], 2, sum);
+        if (count) store_each(q, count, each[s], 2, LLVMBuildNeg(e->builder, sum, ""));
         if (!as_f32) continue;
         val v = emit_cast(e, LLVMSIToFP, wide, e->f32);
         if (scale) v = emit_half_to_f32(e, emit_f32_to_half(e, emit_fmul(e, v, scale)));

@@ -19,7 +19,7 @@
  *     for each s of 16, 32 and the block:
  *     i32 totals[n / s]               -128 · Σ of s quants
  *     f32 sums[n / s]                 Q8_K, s < 256: Σ of s quants; Q8_1, s = 32: scale · Σ, rounded to f16
- *     i16 counts[n / s]               Q8_K, s < 256: Σ of s quants
+ *     i16 counts[n / s]               Q8_K, s < 256: -Σ of s quants
  *     i16 wide[n]                     the quants again, where tile_columns is 2
  *
  * F16 and BF16 activations are rounded to that type and stored as f32 values[n]; then, where there is
