@@ -26,7 +26,7 @@ static bool can_pack(const plan_call *c, const isa *target) {
         const value *w = c->op->in[i];
         if (w->kind != VALUE_WEIGHT || w->type != QUANT_Q8_0 || w->ne[0] % BLOCK) return false;
     }
-    return n && c->rows % target->lanes == 0;
+    return n && c->rows % target->lanes == 0 && value_count(c->op->out) % c->rows == 0;
 }
 
 bool packed_for(const op *o, uint32_t rows) {

@@ -11,7 +11,7 @@
 #define ALIGN       PACK_ALIGN
 #define SPLIT_LEAST 2048 /* positions of a context worth splitting */
 #define SPLIT_MOST  256  /* units of a token: enough for any number of threads */
-#define MATMUL_ROWS PLAN_UNIT_ROWS /* of a unit at most, unless it is a head */
+#define UNIT_COST   2    /* what a unit costs beyond its rows, in rows */
 
 /* When a value is made and last used, in stages: what runs between two barriers. */
 typedef struct life {
@@ -31,16 +31,27 @@ typedef struct planner {
 
 /* ---- units */
 
-static uint32_t matmul_rows(const op *o) {
-    uint64_t m = value_count(o->out);
-    if (o->fused.rope || o->fused.cache) {
-        uint32_t heads = 1, all = (uint32_t)(m / o->params.head_dim);
-        while (heads * o->params.head_dim < MATMUL_ROWS && all % (2 * heads) == 0) heads *= 2;
-        return heads * o->params.head_dim;
+/* Whole heads, as many as do not have more rows than other units. */
+static uint32_t rows_of_heads(const op *o) {
+    uint32_t heads = 1, all = (uint32_t)(value_count(o->out) / o->params.head_dim);
+    while (heads * o->params.head_dim < PLAN_UNIT_ROWS && all % (2 * heads) == 0) heads *= 2;
+    return heads * o->params.head_dim;
+}
+
+/* Whole vectors of rows, so many that units take the least time together: PLAN_UNIT_ROWS where the product has
+   a multiple of that. */
+static uint32_t matmul_rows(const op *o, const isa *target) {
+    uint64_t m = value_count(o->out), least = UINT64_MAX;
+    uint32_t best = 0;
+    if (o->fused.rope || o->fused.cache) return rows_of_heads(o);
+    if (m <= target->lanes) return (uint32_t)m;
+    for (uint32_t rows = target->lanes; rows <= PLAN_UNIT_ROWS && rows <= m; rows += target->lanes) {
+        uint64_t cost = (m + rows - 1) / rows * (rows + UNIT_COST);
+        if (cost > least) continue;
+        least = cost;
+        best = rows;
     }
-    uint32_t rows = MATMUL_ROWS;
-    while (m % rows) rows--;
-    return rows;
+    return best;
 }
 
 static uint32_t n_ranges(const plan_call *c, uint32_t n_ctx) {
@@ -62,11 +73,11 @@ static void plan_attention(plan_call *c, uint32_t n_ctx) {
     c->units = n_kv * n_ranges(c, n_ctx);
 }
 
-static plan_call plan_op(const op *o, uint32_t n_ctx) {
+static plan_call plan_op(const op *o, const isa *target, uint32_t n_ctx) {
     plan_call c = {.op = o, .units = 1, .per_token = true};
     if (o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL) {
-        c.rows = matmul_rows(o);
-        c.units = (uint32_t)(value_count(o->out) / c.rows);
+        c.rows = matmul_rows(o, target);
+        c.units = (uint32_t)((value_count(o->out) + c.rows - 1) / c.rows);
         c.per_token = false;
     } else if (o->kind == OP_ATTENTION) {
         plan_attention(&c, n_ctx);
@@ -143,7 +154,7 @@ static plan_call *plan_list(planner *pl, bool head, uint32_t *count) {
             calls[n - 1].barrier = true;
             next_stage(pl);
         }
-        calls[n] = plan_op(o, pl->p->n_ctx);
+        calls[n] = plan_op(o, pl->target, pl->p->n_ctx);
         touch_all(pl, o);
         if (calls[n].step == PLAN_RANGES) add_merge(pl, calls, n++);
         n++;

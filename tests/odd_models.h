@@ -100,6 +100,9 @@ static const odd_model odd_models[] = {
      "kqv = attention(q, matmul(wk, x), matmul(wv, x), head_dim=d, scale=0.2)\n"
      "x = matmul(wo, kqv) + x\n"
      "output\nresult_output = matmul(out_w, x)\n"},
+    /* Units of fewer rows than a tile has. */
+    {"embd 60, heads of 12", "--layers 1 --embd 60 --heads 5 --kv-heads 1 --ff 90 --vocab 309 "
+     "--ctx 300 --type f16", "", ""},
 };
 
 /* Makes the model's files in the test's folder; the path of the GGUF, good until the next call. */

@@ -292,11 +292,12 @@ static void check_units(const calls *c) {
         bool product = o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL;
         assert_true(call->units >= 1);
         if (!product) continue;
-        assert_int_equal((uint64_t)call->units * call->rows, o->in[0]->ne[1]);
-        if (o->fused.quantized)
-            assert_int_equal(call->rows % quant_find(o->fused.quantized->type)->block_len, 0);
-        if (o->fused.rope || o->fused.cache)
-            assert_int_equal(call->rows % o->params.head_dim, 0);
+        uint64_t m = o->in[0]->ne[1], covered = (uint64_t)call->units * call->rows;
+        uint32_t block = o->fused.quantized ? quant_find(o->fused.quantized->type)->block_len : 1;
+        assert_true(call->rows <= m && covered >= m && covered - m < call->rows);
+        assert_int_equal(call->rows % block, 0);
+        if (o->fused.rope || o->fused.cache) assert_int_equal(call->rows % o->params.head_dim, 0);
+        if (o->fused.rope || o->fused.cache || block > 1) assert_int_equal(covered, m);
     }
 }
 

@@ -27,9 +27,14 @@ void dot_ask_ahead(const dot *d, val at, uint64_t from, uint64_t to) {
         emit_prefetch(d->e, emit_at_const(d->e, at, line + d->prefetch), EMIT_PREFETCH_L2);
 }
 
+bool emit_weights_are_far(const emit *e) {
+    uint32_t least = e->options.prefetch.least;
+    return e->plan->weight_bytes > (least ? least : CACHED_BYTES);
+}
+
 /* How far ahead; 0: not at all, as for weights that a cache holds. */
 static uint32_t prefetch_distance(const emit *e, enum quant_type weight) {
-    if (e->plan->weight_bytes <= e->options.prefetch.least) return 0;
+    if (!emit_weights_are_far(e)) return 0;
     bool packed = quant_row_bytes(weight, quant_find(weight)->block_len) < quant_find(weight)->block_len;
     return packed ? e->options.prefetch.packed : e->options.prefetch.bytes;
 }

@@ -25,6 +25,7 @@ typedef struct matmul {
     sink        to;
     enum quant_type weight_type[2];
     val         weight[2], x, x_stride, bias, residual, residual_stride, angles, angles_stride;
+    val         last; /* where the last unit begins; NULL: where `rows` divide the product's */
     val         product, up, sum; /* operands, NULL where no trace is kept */
     val         product_stride, up_stride, sum_stride;
     bool        packed; /* the weights are tiles in memory */
@@ -155,7 +156,7 @@ static uint64_t tiles_bytes(const matmul *m, uint32_t w) {
     uint64_t bytes = 0;
     while (w--) {
         emit_tiles t = tiles_of(m, w);
-        bytes += emit_tile_bytes(m->e, &t, m->rows);
+        bytes += emit_tile_bytes(m->e, &t, (uint32_t)round_up(m->rows, m->e->isa->lanes));
     }
     return bytes;
 }
@@ -170,24 +171,27 @@ static bool by_tiles(const matmul *m) {
     return m->packed || tiles_bytes(m, m->n_weights) <= TILES_MOST;
 }
 
-/* The tile of weight w that begins at row `r` of the unit that begins at row `first`; *at is where. */
-static emit_tiles one_tile(const matmul *m, uint32_t w, val first, uint32_t r, val *at) {
+/* The tile of weight w whose turn is at row *r of the unit that begins at row `first`; *at is where. A unit's
+   last tile ends with it: rows that are no whole vector are taken with some of those before them. */
+static emit_tiles one_tile(const matmul *m, uint32_t w, val first, uint32_t *r, val *at) {
     emit      *e = m->e;
     emit_tiles t = tiles_of(m, w);
-    uint64_t   before = emit_tile_bytes(e, &t, r);
+    uint64_t   before = emit_tile_bytes(e, &t, *r);
     *at = m->packed ? emit_at_const(e, weight_rows(m, w, first), before)
                     : emit_at_const(e, m->tiles, tiles_bytes(m, w) + before);
-    uint32_t whole = emit_tile_rows(e);
-    t.rows = m->rows - r < whole ? m->rows - r : whole;
+    uint32_t left = m->rows - *r, lanes = e->isa->lanes;
+    t.rows = left < lanes ? lanes : left < emit_tile_rows(e) ? left / lanes * lanes : emit_tile_rows(e);
+    if (left < lanes) *r = m->rows - lanes;
     return t;
 }
 
 static void unpack(const matmul *m, val first) {
     emit *e = m->e;
     for (uint32_t w = 0; w < m->n_weights; w++) {
-        val rows = weight_rows(m, w, first), to;
-        for (uint32_t r = 0; r < m->rows; r += emit_tile_rows(e)) {
-            emit_tiles t = one_tile(m, w, first, r, &to);
+        val        rows = weight_rows(m, w, first), to;
+        emit_tiles t;
+        for (uint32_t r = 0; r < m->rows; r += t.rows) {
+            t = one_tile(m, w, first, &r, &to);
             emit_tile_unpack(e, &t, emit_at_const(e, rows, r * quant_row_bytes(t.weight, t.k)), to);
         }
     }
@@ -197,9 +201,10 @@ static void multiply_tiles(const matmul *m, val first, val token, val slot, uint
     emit *e = m->e;
     emit_tile_operands o = {.x = activations(m, token), .x_stride = m->x_stride};
     o.out_stride = emit_i64(e, 4ull * m->rows);
+    emit_tiles t;
     for (uint32_t w = 0; w < m->n_weights; w++)
-        for (uint32_t r = 0; r < m->rows; r += emit_tile_rows(e)) {
-            emit_tiles t = one_tile(m, w, first, r, &o.tile);
+        for (uint32_t r = 0; r < m->rows; r += t.rows) {
+            t = one_tile(m, w, first, &r, &o.tile);
             t.chained = chained;
             o.out = emit_at_const(e, group(m, w, slot), 4ull * r);
             emit_tile_multiply(e, &t, n, &o);
@@ -319,12 +324,21 @@ static void one_token(const matmul *m, val first) {
 
 /* ---- the kernel */
 
+static val first_row(const matmul *m, val unit) {
+    emit *e = m->e;
+    val   first = emit_mul_const(e, unit, m->rows);
+    if (!m->last) return first;
+    val inside = LLVMBuildICmp(e->builder, LLVMIntULT, first, m->last, "");
+    return LLVMBuildSelect(e->builder, inside, first, m->last, "");
+}
+
 static const char *kernel_name(emit *e, const op *o, uint32_t rows, enum emit_tokens tokens) {
     static const char *const forms[] = {[EMIT_ONE] = "decode", [EMIT_ANY] = "prefill", [EMIT_FEW] = "few"};
     uint32_t n_weights = graph_op_weights(o);
     const char *name = arena_printf(
         e->memory, "%s_%s_%s_k%llu_r%u", forms[tokens], op_infos[o->kind].name,
         quant_find(o->in[0]->type)->name, (unsigned long long)o->in[0]->ne[0], rows);
+    if (value_count(o->out) % rows) name = arena_printf(e->memory, "%s_ragged", name);
     if (packed_for(o, rows)) name = arena_printf(e->memory, "%s_packed", name);
     if (emit_reads_body(o, o->in[n_weights])) name = arena_printf(e->memory, "%s_one", name);
     if (n_weights == 2) name = arena_printf(e->memory, "%s_%s", name, quant_find(o->in[1]->type)->name);
@@ -357,6 +371,7 @@ static matmul begin(emit *e, const plan_call *c) {
         m.weight_type[w] = (enum quant_type)o->in[w]->type;
         m.weight[w] = emit_operand(e, m.packed ? o->in[w]->packed_offset : o->in[w]->offset);
     }
+    if (value_count(o->out) % c->rows) m.last = emit_operand(e, value_count(o->out) - c->rows);
     m.x = emit_operand(e, o->in[m.n_weights]->offset);
     m.x_stride = emit_operand(e, o->in[m.n_weights]->stride);
     if (o->fused.bias) m.bias = emit_operand(e, o->fused.bias->offset);
@@ -386,7 +401,7 @@ val emit_matmul(emit *e, const plan_call *c, enum emit_tokens tokens) {
         for (uint32_t w = 0; w < m.n_weights; w++) m.buffer[w] = emit_local(e, 4ull * slots * m.rows);
         if (tiled && !m.packed) m.tiles = emit_local(e, tiles_bytes(&m, m.n_weights));
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);
-        val  first = emit_mul_const(e, unit.i, m.rows);
+        val  first = first_row(&m, unit.i);
         if (tokens != EMIT_ONE)
             all_tokens(&m, tokens, first);
         else

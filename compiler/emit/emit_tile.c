@@ -145,13 +145,22 @@ static val dot_bf16(emit *e, val weights, val x, val sum) {
 }
 
 static const tile_kind kinds[] = {
-    {"pairs", has_pairs, bias_of_type, columns_four, tokens_pairs, steps_pairs, words_quants, x_first,
-     dot_pairs, true},
-    {"q8", has_dot_rows, bias_of_isa, columns_of_isa, tokens_quantized, steps_quantized, words_quants, x_quants,
-     dot_quants, false},
-    {"bf16", has_dot_bf16, NULL, columns_two, tokens_plain, steps_plain, words_as_stored, x_quants,
-     dot_bf16, false},
-    {"f32", has_plain, NULL, columns_one, tokens_plain, steps_plain, words_as_f32, x_first, dot_f32, false},
+    {
+        .name = "pairs", .has = has_pairs, .bias = bias_of_type, .columns = columns_four, .tokens = tokens_pairs,
+        .steps = steps_pairs, .words = words_quants, .x = x_first, .dot = dot_pairs, .in_pairs = true,
+    },
+    {
+        .name = "q8", .has = has_dot_rows, .bias = bias_of_isa, .columns = columns_of_isa, .tokens = tokens_quantized,
+        .steps = steps_quantized, .words = words_quants, .x = x_quants, .dot = dot_quants,
+    },
+    {
+        .name = "bf16", .has = has_dot_bf16, .columns = columns_two, .tokens = tokens_plain,
+        .steps = steps_plain, .words = words_as_stored, .x = x_quants, .dot = dot_bf16,
+    },
+    {
+        .name = "f32", .has = has_plain, .columns = columns_one, .tokens = tokens_plain,
+        .steps = steps_plain, .words = words_as_f32, .x = x_first, .dot = dot_f32,
+    },
 };
 
 static const tile_kind *find_kind(const isa *target, enum quant_type weight) {
@@ -170,7 +179,7 @@ static tile tile_of(emit *e, const emit_tiles *of) {
     t.row_bytes = quant_row_bytes(of->weight, of->k);
     t.group = t.form ? t.form->sub : t.kind->columns(e->isa) * e->isa->lanes;
     t.span = t.form ? SPAN_MOST : t.group;
-    while (of->k % t.span) t.span /= 2;
+    while (t.form && of->k % t.span) t.span /= 2;
     return t;
 }
 
@@ -181,8 +190,9 @@ uint64_t tile_group_bytes(const tile *t, uint32_t rows) {
 
 bool emit_tile_fits(const emit *e, const emit_tiles *t) {
     const tile_kind *kind = find_kind(e->isa, t->weight);
-    if (!kind || t->rows % e->isa->lanes) return false;
-    return emit_block_find(t->weight) || t->k % (kind->columns(e->isa) * e->isa->lanes) == 0;
+    if (!kind || t->rows < e->isa->lanes) return false;
+    uint32_t columns = kind->columns(e->isa);
+    return emit_block_find(t->weight) || (t->k % columns == 0 && t->k >= columns * e->isa->lanes);
 }
 
 uint32_t emit_tile_rows(const emit *e) {
@@ -195,6 +205,7 @@ uint32_t emit_tile_tokens(const emit *e, enum quant_type weight) {
 
 uint64_t emit_tile_bytes(const emit *e, const emit_tiles *of, uint32_t rows) {
     tile t = tile_of((emit *)e, of);
+    if (!t.form) return of->k / t.kind->columns(e->isa) * 4ull * rows;
     return of->k / t.group * tile_group_bytes(&t, rows);
 }
 
@@ -244,18 +255,20 @@ static void multiply_steps(const product *p, val tile_at, val x_at, uint32_t ste
 /* The same of `count` words, with a loop where they are more than a few steps. */
 static void multiply_words(const product *p, val tile_at, val x_at, uint32_t count, val *sums) {
     emit    *e = p->t->e;
-    uint32_t n = p->n_tokens * p->t->n_vectors, steps = p->t->kind->steps(e->isa);
-    if (count <= steps) {
-        multiply_steps(p, tile_at, x_at, count, sums);
-        return;
+    uint32_t n = p->n_tokens * p->t->n_vectors, steps = p->t->kind->steps(e->isa), rest = count % steps;
+    if (count > steps) {
+        val  next[MAX_SUMS];
+        loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, count - rest), steps);
+        for (uint32_t i = 0; i < n; i++) next[i] = emit_loop_carry(e, &l, sums[i]);
+        multiply_steps(p, emit_add(e, tile_at, emit_mul_const(e, l.i, tile_word_at(p->t, 1, 0))),
+                       emit_add(e, x_at, emit_mul_const(e, l.i, 4)), steps, next);
+        emit_loop_end(e, &l, next);
+        for (uint32_t i = 0; i < n; i++) sums[i] = next[i];
+        tile_at = emit_add(e, tile_at, emit_i64(e, tile_word_at(p->t, count - rest, 0)));
+        x_at = emit_add(e, x_at, emit_i64(e, 4ull * (count - rest)));
+        count = rest;
     }
-    val  next[MAX_SUMS];
-    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, count), steps);
-    for (uint32_t i = 0; i < n; i++) next[i] = emit_loop_carry(e, &l, sums[i]);
-    multiply_steps(p, emit_add(e, tile_at, emit_mul_const(e, l.i, tile_word_at(p->t, 1, 0))),
-                   emit_add(e, x_at, emit_mul_const(e, l.i, 4)), steps, next);
-    emit_loop_end(e, &l, next);
-    for (uint32_t i = 0; i < n; i++) sums[i] = next[i];
+    multiply_steps(p, tile_at, x_at, count, sums);
 }
 
 /* The same where products are added as i16 first. */
@@ -274,7 +287,7 @@ static void multiply_together(const product *p, val tile_at, val x_at, uint32_t 
     }
 }
 
-/* What the sums of sub-block `number` begin with, for each token: -bias · Σ x. */
+/* What the sums of the sub-block whose numbers are at `at` begin with, in all vectors of rows. */
 static val excess(const product *p, uint32_t t, val at) {
     emit *e = p->t->e;
     if (!tile_bias(p->t)) return LLVMConstNull(emit_vector(e->i32, e->isa->lanes));

@@ -71,7 +71,7 @@ static val bytes_ahead(const tile *t, val number) {
 static void ask_ahead(const tile *t, val span, val ahead) {
     emit    *e = t->e;
     uint64_t bytes = quant_row_bytes(t->of->weight, t->span);
-    if (!emit_weights_are_streamed(e)) return;
+    if (!emit_weights_are_far(e)) return;
     for (uint64_t at = 0; at < bytes; at += EMIT_LINE_BYTES)
         emit_prefetch(e, emit_at(e, emit_at_const(e, span, at), ahead), EMIT_PREFETCH_L1);
 }
@@ -119,24 +119,47 @@ static void unpack_blocks(const tile *t, const aside *a, val from, val ahead, va
     if (t->form->minima) store_numbers(t, &a->minima, to, 1);
 }
 
-/* The same of plain numbers, straight from the rows. */
-static void unpack_plain(const tile *t, val from, val ahead, val to) {
+/* The same of plain numbers, straight from the rows, of which words from `skip` on are stored. */
+static void unpack_plain(const tile *t, val from, val ahead, uint32_t skip, val to) {
     emit    *e = t->e;
     uint32_t lanes = e->isa->lanes;
     val      vectors[EMIT_MAX_LANES];
     for (uint32_t r = 0; r < lanes; r++) {
         val row = emit_at_const(e, from, r * t->row_bytes);
-        ask_ahead(t, row, ahead);
+        if (ahead) ask_ahead(t, row, ahead);
         vectors[r] = t->kind->words(t, row, 0, t->span);
     }
     emit_turn(e, vectors, lanes);
-    for (uint32_t j = 0; j < lanes; j++)
-        emit_store(e, vectors[j], emit_at_const(e, to, tile_word_at(t, j, 0)), lanes * 4);
+    for (uint32_t j = skip; j < lanes; j++)
+        emit_store(e, vectors[j], emit_at_const(e, to, tile_word_at(t, j - skip, 0)), lanes * 4);
+}
+
+/* A span of all rows, from the first row's at `from`. */
+static void unpack_span(const tile *t, const aside *a, val from, val ahead, uint32_t skip, val to) {
+    emit    *e = t->e;
+    uint32_t lanes = e->isa->lanes;
+    loop vectors = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->n_vectors), 1);
+    val  rows = emit_at(e, from, emit_mul_const(e, vectors.i, lanes * t->row_bytes));
+    val  own = emit_at(e, to, emit_mul_const(e, vectors.i, 4ull * lanes));
+    if (t->form)
+        unpack_blocks(t, a, rows, ahead, own);
+    else
+        unpack_plain(t, rows, ahead, skip, own);
+    emit_loop_end(e, &vectors, NULL);
+}
+
+/* Columns of plain numbers that are no whole span: those before them are loaded once more. */
+static void unpack_rest(const tile *t, val rows, val to) {
+    emit    *e = t->e;
+    uint32_t each = t->kind->columns(e->isa), rest = (uint32_t)(t->of->k % t->span);
+    if (!rest) return;
+    val from = emit_at_const(e, rows, quant_row_bytes(t->of->weight, t->of->k - t->span));
+    unpack_span(t, NULL, from, NULL, (t->span - rest) / each,
+                emit_at_const(e, to, tile_word_at(t, (uint32_t)((t->of->k - rest) / each), 0)));
 }
 
 val tile_unpack_function(const tile *t) {
     emit       *e = t->e;
-    uint32_t    lanes = e->isa->lanes;
     const char *name = arena_printf(e->memory, "unpack_%s_k%llu_r%u", quant_find(t->of->weight)->name,
                                     (unsigned long long)t->of->k, t->of->rows);
     type        params[] = {e->ptr, e->ptr};
@@ -148,15 +171,9 @@ val tile_unpack_function(const tile *t) {
     val  ahead = bytes_ahead(t, l.i);
     val  to = emit_at(e, LLVMGetParam(e->fn, 1),
                       emit_mul_const(e, l.i, t->span / t->group * tile_group_bytes(t, t->of->rows)));
-    loop vectors = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->n_vectors), 1);
-    val rows = emit_at(e, from, emit_mul_const(e, vectors.i, lanes * t->row_bytes));
-    val own = emit_at(e, to, emit_mul_const(e, vectors.i, 4ull * lanes));
-    if (t->form)
-        unpack_blocks(t, &a, rows, ahead, own);
-    else
-        unpack_plain(t, rows, ahead, own);
-    emit_loop_end(e, &vectors, NULL);
+    unpack_span(t, &a, from, ahead, 0, to);
     emit_loop_end(e, &l, NULL);
+    unpack_rest(t, LLVMGetParam(e->fn, 0), LLVMGetParam(e->fn, 1));
     LLVMBuildRetVoid(e->builder);
     return LLVMGetNamedFunction(e->module, name);
 }

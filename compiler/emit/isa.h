@@ -108,7 +108,8 @@ const char *isa_cpu_features(const char *cpu);
    that CPU; 0: not at all, its own prefetchers do better alone. */
 typedef struct isa_prefetch {
     uint32_t bytes, packed; /* packed: weights of less than 8 bits, which keep a core busier than memory */
-    uint32_t least;         /* bytes of all weights: fewer are in that cache anyway, or come fast enough */
+    uint32_t least;         /* bytes of all weights: fewer are in that cache anyway, or come fast enough; 0: not
+                               known */
 } isa_prefetch;
 
 isa_prefetch isa_cpu_prefetch(const char *cpu);
