@@ -174,6 +174,11 @@ static val scales_of_token(const blocks *b, uint32_t t, uint32_t subs) {
     return emit_spread(e, scales, subs / n);
 }
 
+static val add_halves(emit *e, val v) {
+    uint32_t n = emit_length(v) / 2;
+    return emit_fadd(e, emit_pick(e, v, NULL, 0, 1, n), emit_pick(e, v, NULL, n, 1, n));
+}
+
 static void step_scaled(const dot *d, val at, uint32_t length, val *acc) {
     emit    *e = d->e;
     blocks   b = blocks_at(d, at, length, e->isa->dot_length);
@@ -183,7 +188,7 @@ static void step_scaled(const dot *d, val at, uint32_t length, val *acc) {
     if (b.in_pairs * b.piece < summed) b.in_pairs = 0;
     load_quants(&b, dot_bias(&b), false, quants);
     for (uint32_t t = 0; t < d->n_tokens; t++) {
-        val both = emit_fmul(e, scales, scales_of_token(&b, t, subs));
+        val x_scales = scales_of_token(&b, t, subs), both = emit_fmul(e, scales, x_scales);
         for (uint32_t i = 0; i < length; i += summed) {
             val sum = dot_pieces(&b, quants, t, i, summed), scale = of_values(&b, both, i, summed);
             acc[t] = emit_fma(e, emit_cast(e, LLVMSIToFP, sum, e->f32),
@@ -192,6 +197,8 @@ static void step_scaled(const dot *d, val at, uint32_t length, val *acc) {
         if (!minima) continue;
         val sums = of_token(&b, t, d->layout.sums[isa_sum_of(b.form->sub)], b.form->sub, e->f32, 4, 0, subs);
         val less = emit_fmul(e, minima, sums);
+        if (quant_find(d->weight)->activation == QUANT_Q8_K) less = emit_fmul(e, less, x_scales);
+        while (emit_length(less) > emit_length(acc[t])) less = add_halves(e, less);
         acc[t] = emit_fsub(e, acc[t], emit_widen(e, less, emit_length(acc[t])));
     }
 }
