@@ -29,18 +29,36 @@ static bool has_avx512_bf16(void) {
     return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16");
 }
 
-static const struct {
-    const char *target;
-    bool (*supported)(void);
-} rows[] = {
-    {"x86_64 avx2", has_avx2},
-    {"x86_64 avx-vnni", has_avx_vnni},
-    {"x86_64 avx512-vnni", has_avx512_vnni},
+#define ASK __builtin_cpu_init()
+#define ROWS                                 \
+    {"x86_64 avx2", has_avx2},               \
+    {"x86_64 avx-vnni", has_avx_vnni},       \
+    {"x86_64 avx512-vnni", has_avx512_vnni}, \
     {"x86_64 avx512-bf16", has_avx512_bf16},
-};
+
+#elif defined(__aarch64__) && defined(__linux__)
+
+#include <sys/auxv.h>
+
+#include <asm/hwcap.h>
+
+static bool has_dotprod(void) {
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+}
+
+#define ASK  (void)0
+#define ROWS {"aarch64 dotprod", has_dotprod},
+
+#endif
+
+#ifdef ROWS
 
 bool cpu_can_run(const char *target) {
-    __builtin_cpu_init();
+    static const struct {
+        const char *target;
+        bool (*supported)(void);
+    } rows[] = {ROWS};
+    ASK;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (strcmp(rows[i].target, target) == 0) return rows[i].supported();
     return true;

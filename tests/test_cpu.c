@@ -46,6 +46,7 @@ static void names_are_the_compilers(void **state) {
     assert_string_equal(isa_avx2.name, "avx2");
     assert_string_equal(isa_avx_vnni.name, "avx-vnni");
     assert_string_equal(isa_avx512_vnni.name, "avx512-vnni");
+    assert_string_equal(isa_dotprod.name, "dotprod");
     assert_true(cpu_can_run("x86_64 generic"));
 }
 

@@ -200,7 +200,7 @@ static void layers_share_kernels(void **state) {
 static const char *const allowed[] = {
     "llvm.fmuladd.", "llvm.sqrt.", "llvm.fabs.", "llvm.abs.", "llvm.x86.", "llvm.umin.",
     "llvm.umax.", "llvm.smin.", "llvm.smax.", "llvm.vector.reduce.", "llvm.bitreverse.",
-    "llvm.fshl.", "llvm.prefetch.", "llvm.memcpy.", "llvm.memset.", "llvm.memmove.",
+    "llvm.fshl.", "llvm.prefetch.", "llvm.aarch64.neon.", "llvm.memcpy.", "llvm.memset.", "llvm.memmove.",
 };
 
 static bool is_allowed(const char *ir, const char *name) {
@@ -240,6 +240,7 @@ static const struct {
     {"avx512 without vnni", "--target=x86_64-linux-gnu --cpu=x86-64-v4"},
     {"generic x86-64", "--target=x86_64-linux-gnu --cpu=x86-64"},
     {"aarch64", "--target=aarch64-linux-gnu"},
+    {"aarch64 with dotprod", "--target=aarch64-linux-gnu --cpu=cortex-a76"},
     {"arm", "--target=armv7a-linux-gnueabihf"},
     {"arm with NEON", "--target=armv7a-linux-gnueabihf --cpu=cortex-a9"},
     {"riscv64", "--target=riscv64-linux-gnu"},

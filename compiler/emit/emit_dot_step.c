@@ -391,5 +391,5 @@ const dot_kind *emit_dot_kind(const emit *e, enum quant_type weight, uint64_t k)
     const emit_block *form = emit_block_find(weight);
     if (!form) return weight == QUANT_BF16 && e->isa->dot_bf16 && k % (2 * e->isa->lanes) == 0 ? &pairs : &plain;
     if (is_chained(e, weight, k)) return &chained;
-    return form->integers && form->bits < 8 ? &words : &scaled;
+    return form->integers && form->bits < 8 && e->isa->dot_words ? &words : &scaled;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 const isa *const isa_rows[] = {
-    &isa_avx512_bf16, &isa_avx512_vnni, &isa_avx_vnni, &isa_avx2, &isa_generic, NULL,
+    &isa_avx512_bf16, &isa_avx512_vnni, &isa_avx_vnni, &isa_avx2, &isa_dotprod, &isa_generic, NULL,
 };
 
 /* What CPU names imply, as far as the rows above ask. */
@@ -15,6 +15,7 @@ const isa *const isa_rows[] = {
 #define AVX512      AVX2 ",+avx512f,+avx512bw,+avx512vl,+avx512dq"
 #define AVX512_VNNI AVX512 ",+avx512vnni"
 #define AVX512_BF16 AVX512_VNNI ",+avx512bf16"
+#define DOTPROD     "+neon,+dotprod"
 
 typedef struct cpu {
     const char  *name, *features;
@@ -64,6 +65,28 @@ static const cpu cpus[] = {
     {"znver4", AVX512_BF16, {0, 16u << 10, FROM_MEMORY}},
     /* Zen 5, rows of 2048 Q8_0: 32 GB/s in place of 17; 8 KiB to 128 KiB differed little. */
     {"znver5", AVX512_BF16 ",+avxvnni", {16u << 10, 16u << 10, FROM_MEMORY}},
+    {"cortex-a55", DOTPROD, {0}},
+    {"cortex-a75", DOTPROD, {0}},
+    {"cortex-a76", DOTPROD, {0}},
+    {"cortex-a77", DOTPROD, {0}},
+    {"cortex-a78", DOTPROD, {0}},
+    {"cortex-a510", DOTPROD, {0}},
+    {"cortex-a520", DOTPROD, {0}},
+    {"cortex-a710", DOTPROD, {0}},
+    {"cortex-a720", DOTPROD, {0}},
+    {"cortex-x1", DOTPROD, {0}},
+    {"cortex-x2", DOTPROD, {0}},
+    {"cortex-x3", DOTPROD, {0}},
+    {"cortex-x4", DOTPROD, {0}},
+    {"neoverse-n1", DOTPROD, {0}},
+    {"neoverse-n2", DOTPROD, {0}},
+    {"neoverse-v1", DOTPROD, {0}},
+    {"neoverse-v2", DOTPROD, {0}},
+    {"ampere1", DOTPROD, {0}},
+    {"apple-m1", DOTPROD, {0}},
+    {"apple-m2", DOTPROD, {0}},
+    {"apple-m3", DOTPROD, {0}},
+    {"apple-m4", DOTPROD, {0}},
 };
 
 static const cpu *find_cpu(const char *name) {

@@ -76,7 +76,7 @@ typedef struct isa {
                                         struct LLVMOpaqueValue *sum);
 
     /* The sums of two neighbouring products each, as i16: of unsigned weights below 64, dot_length of
-       them, and activations. */
+       them, and activations. NULL, as dot_words: `dot` is better. */
     struct LLVMOpaqueValue *(*dot_pairs)(struct emit *e, struct LLVMOpaqueValue *weights,
                                          struct LLVMOpaqueValue *activations);
 
