@@ -138,7 +138,7 @@ static bool makes_blocks(const op *o, enum quant_type type) {
     switch (o->kind) {
     case OP_RMS_NORM: return o->out->ne[0] % block == 0;
     case OP_ATTENTION: return o->params.head_dim % block == 0;
-    case OP_GLU_MATMUL:
+    case OP_GLU_MATMUL: /* units have PLAN_UNIT_ROWS where that divides the rows */
         return block == 1 || (value_count(o->out) % PLAN_UNIT_ROWS == 0 && PLAN_UNIT_ROWS % block == 0);
     default: return false;
     }

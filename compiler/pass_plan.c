@@ -11,7 +11,7 @@
 #define ALIGN       PACK_ALIGN
 #define SPLIT_LEAST 2048 /* positions of a context worth splitting */
 #define SPLIT_MOST  256  /* units of a token: enough for any number of threads */
-#define UNIT_COST   2    /* what a unit costs beyond its rows, in rows */
+#define UNIT_COST   2    /* what a unit costs beyond its rows, in rows: about what short rows showed */
 
 /* When a value is made and last used, in stages: what runs between two barriers. */
 typedef struct life {
@@ -22,6 +22,7 @@ typedef struct life {
 typedef struct planner {
     graph     *g;
     const isa *target;
+    bool       pack; /* plan_options.pack */
     plan      *p;
     life      *lives; /* by value id; v is NULL for what is not in the arena */
     uint32_t   stage;
@@ -39,15 +40,15 @@ static uint32_t rows_of_heads(const op *o) {
 }
 
 /* Whole vectors of rows, so many that units take the least time together: PLAN_UNIT_ROWS where the product has
-   a multiple of that. */
-static uint32_t matmul_rows(const op *o, const isa *target) {
+   a multiple of that. `even`: they divide the rows where they can, as weights to be packed must. */
+static uint32_t matmul_rows(const op *o, const isa *target, bool even) {
     uint64_t m = value_count(o->out), least = UINT64_MAX;
     uint32_t best = 0;
     if (o->fused.rope || o->fused.cache) return rows_of_heads(o);
     if (m <= target->lanes) return (uint32_t)m;
     for (uint32_t rows = target->lanes; rows <= PLAN_UNIT_ROWS && rows <= m; rows += target->lanes) {
         uint64_t cost = (m + rows - 1) / rows * (rows + UNIT_COST);
-        if (cost > least) continue;
+        if (cost > least || (even && m % target->lanes == 0 && m % rows)) continue;
         least = cost;
         best = rows;
     }
@@ -73,14 +74,14 @@ static void plan_attention(plan_call *c, uint32_t n_ctx) {
     c->units = n_kv * n_ranges(c, n_ctx);
 }
 
-static plan_call plan_op(const op *o, const isa *target, uint32_t n_ctx) {
+static plan_call plan_op(const planner *pl, const op *o) {
     plan_call c = {.op = o, .units = 1, .per_token = true};
     if (o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL) {
-        c.rows = matmul_rows(o, target);
+        c.rows = matmul_rows(o, pl->target, pl->pack);
         c.units = (uint32_t)((value_count(o->out) + c.rows - 1) / c.rows);
         c.per_token = false;
     } else if (o->kind == OP_ATTENTION) {
-        plan_attention(&c, n_ctx);
+        plan_attention(&c, pl->p->n_ctx);
     }
     return c;
 }
@@ -154,7 +155,7 @@ static plan_call *plan_list(planner *pl, bool head, uint32_t *count) {
             calls[n - 1].barrier = true;
             next_stage(pl);
         }
-        calls[n] = plan_op(o, pl->target, pl->p->n_ctx);
+        calls[n] = plan_op(pl, o);
         touch_all(pl, o);
         if (calls[n].step == PLAN_RANGES) add_merge(pl, calls, n++);
         n++;
@@ -236,7 +237,7 @@ static void keep_for_head(planner *pl) {
 }
 
 plan *pass_plan(graph *g, const isa *target, const plan_options *options) {
-    planner pl = {.g = g, .target = target, .p = ARENA_NEW(g->memory, plan)};
+    planner pl = {.g = g, .target = target, .pack = options->pack, .p = ARENA_NEW(g->memory, plan)};
     pl.lives = ARENA_ARRAY(g->memory, life, g->n_values);
     pl.dirty = ARENA_ARRAY(g->memory, bool, g->n_values);
     pl.scratch = ARENA_ARRAY(g->memory, pack_item, 2 * g->n_ops);

@@ -39,9 +39,9 @@ enum plan_step { PLAN_WHOLE, PLAN_RANGES, PLAN_MERGE };
 
 /* One op's execution. A unit is what a thread computes at a time: `rows` rows of a matrix product
    for all tokens, the `rows` heads that share keys for one token (and one range of the cache), or
-   all of another op for one token. Where `rows` do not divide a product's, its last unit ends where
-   they do: it makes some of the rows before it again, to the same values. Kernels of attention make other units of so many where a batch
-   is long or a cache not yet full (emit_attention.h). */
+   all of another op for one token. Where `rows` do not divide those of a product, its last unit ends with
+   the product: it makes some of the rows before it again, to the same values. Kernels of attention make
+   other units of so many where a batch is long or a cache not yet full (emit_attention.h). */
 typedef struct plan_call {
     const op *op;
     enum plan_step step;

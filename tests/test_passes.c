@@ -339,6 +339,27 @@ static void odd_models_hold_together(void **state) {
         check_model(odd_model_make(&odd_models[i], i), odd_models[i].text);
 }
 
+/* 592 rows are 18.5 units of 32, or 37 of 16: --pack takes these, for the others do not divide them. */
+static void packed_weights_have_whole_units(void **state) {
+    (void)state;
+    static const odd_model rows_592 = {
+        .name = "592 rows",
+        .shape = "--layers 1 --embd 64 --heads 2 --kv-heads 1 --ff 592 --vocab 592 --ctx 64 --untied",
+    };
+    taken        t = take(odd_model_make(&rows_592, 200), "", STAGE_FUSED);
+    plan_options options = {.n_ctx = 64, .n_batch = 8, .pack = true};
+    t.plan = pass_plan(t.graph, find_isa("avx512-vnni"), &options);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t.graph->n_values; i++) {
+        const value *v = t.graph->values[i];
+        if (v->kind != VALUE_WEIGHT || v->type != QUANT_Q8_0 || v->ne[1] != 592) continue;
+        if (v->packed) assert_int_equal(v->packed_rows, 16);
+        n += v->packed;
+    }
+    assert_int_equal(n, 3); /* gate, up, output */
+    release(&t);
+}
+
 /* ---- pass_check ends the process when a graph is broken */
 
 static void swap_first_ops(graph *g) {
@@ -402,6 +423,7 @@ int main(void) {
         cmocka_unit_test(golden_texts),
         cmocka_unit_test(demo_model_holds_together),
         cmocka_unit_test(odd_models_hold_together),
+        cmocka_unit_test(packed_weights_have_whole_units),
         cmocka_unit_test(broken_graphs_are_our_bugs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

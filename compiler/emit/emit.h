@@ -211,8 +211,8 @@ bool emit_dot_is_chained(const emit *e, enum quant_type weight, uint64_t k);
 /* Whether the weights are too many to stay in a cache from token to token. */
 bool emit_weights_are_streamed(const emit *e);
 
-/* Whether they are worth asking for ahead of time: too many for the CPU's nearest caches (isa_prefetch.least; of a
-   CPU of which that is not known, for any). */
+/* Whether they are worth asking for ahead of time: more than isa_prefetch.least, or, where that is not known of the
+   CPU, as above. */
 bool emit_weights_are_far(const emit *e);
 
 /* How many bytes into a row element `at` (i64) stands, the first of a block. */

@@ -295,8 +295,10 @@ uint32_t emit_block_bias(const emit_block *b) {
 
 val emit_block_excess(emit *e, uint32_t bias, val totals) {
     uint32_t down = 0;
+    if (!bias) bug("no bias is in excess");
     while (bias << down < 128) down++;
-    return down ? LLVMBuildAShr(e->builder, totals, emit_splat_int(e, e->i32, down, emit_length(totals)), "") : totals;
+    if (!down) return totals;
+    return LLVMBuildAShr(e->builder, totals, emit_splat_int(e, e->i32, down, emit_length(totals)), "");
 }
 
 uint32_t emit_block_in_pairs(const emit_block *b, const isa *target) {

@@ -56,8 +56,8 @@ uint32_t emit_block_half(const emit_block *b);
 /* What makes a type's quants numbers from 0 on when it is added to them: a power of two, or 0. */
 uint32_t emit_block_bias(const emit_block *b);
 
-/* -bias · Σ of activations from their -128 · Σ (a part of their layout): what sums begin with where `bias`, a power
-   of two of at most 128, has been added to quants. */
+/* -bias · Σ of activations from their -128 · Σ (a part of their layout): what sums begin with where `bias`, a
+   power of two of at most 128, has been added to quants. */
 val emit_block_excess(emit *e, uint32_t bias, val totals);
 
 /* Of products of such numbers with activations, summed by two (isa.dot_pairs), how many sums an i16 holds; a

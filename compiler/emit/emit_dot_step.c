@@ -14,7 +14,7 @@
 
 #define SCALED_LENGTH 128 /* weights of a step of shorter blocks: four scales make a vector */
 
-#define CHAINED_LEAST 1025 /* weights of a row beside whose whole steps, of EMIT_CHAINS blocks, its end counts little */
+#define CHAINED_LEAST 1025 /* weights of a row beside whose whole steps (EMIT_CHAINS blocks) its end counts little */
 
 #define WORDS_CHAINS 2 /* sums of a block where pairs are summed: one alone is too long, rows came a tenth slower */
 
@@ -247,11 +247,6 @@ static void step_chained(const dot *d, val at, uint32_t length, val *acc) {
 
 /* ---- words */
 
-/* Lanes of a block's sums: what there are of a piece's, or a vector's. */
-static uint32_t words_lanes(const isa *target) {
-    return target->lanes > 8 ? target->lanes : 8;
-}
-
 /* -Σ of integers of sub-blocks times how much the token's activations in them add up to, in lanes. */
 static val less_of_subs(const blocks *b, uint32_t t, val integers) {
     emit    *e = b->d->e;
@@ -303,7 +298,7 @@ static void step_words(const dot *d, val at, uint32_t length, val *acc) {
     emit    *e = d->e;
     blocks   b = blocks_at(d, at, length, words_piece(e->isa));
     val      quants[256 / 16], scales[256 / 16], minima;
-    uint32_t summed = e->isa->narrow ? 2 * b.piece : b.piece, lanes = words_lanes(e->isa);
+    uint32_t summed = e->isa->narrow ? 2 * b.piece : b.piece, lanes = b.piece / 4;
     val      integers = b.form->integers(e, b.form, b.block, &minima);
     val      factors = b.form->factors(e, b.form, b.block);
     load_quants(&b, b.form->offset, false, quants);
@@ -366,7 +361,7 @@ static uint32_t width_pairs(const isa *target, uint32_t length) {
 
 static uint32_t width_words(const isa *target, uint32_t length) {
     (void)length;
-    return words_lanes(target);
+    return words_piece(target) / 4;
 }
 
 static uint32_t width_scaled(const isa *target, uint32_t length) {

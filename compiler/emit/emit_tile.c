@@ -8,10 +8,10 @@
  *     f32    scales[vectors][lanes]         of quantized types; f16 where they are packed (packed.h)
  *     f32    minima[vectors][lanes]         of those that have them, negative
  *
- * so that a few columns of one token, broadcast, meet that many rows at once, and no sum across a
- * vector is left to do. A tile is unpacked once for all tokens of a batch (emit_tile_unpack.c); then a
- * few tokens at a time are multiplied with it, their sums in registers. A token's result does not
- * depend on which tokens it is taken with.
+ * (plain numbers may end with less than a group) so that a few columns of one token, broadcast, meet
+ * that many rows at once, and no sum across a vector is left to do. A tile is unpacked once for all
+ * tokens of a batch (emit_tile_unpack.c); then a few tokens at a time are multiplied with it, their sums
+ * in registers. A token's result does not depend on which tokens it is taken with.
  *
  * Quants become signed bytes whatever their type, are summed as integers within a sub-block, and
  * scaled; where activations have one scale for 256, sub-blocks are added up before that is applied.
@@ -291,7 +291,8 @@ static void multiply_together(const product *p, val tile_at, val x_at, uint32_t 
 static val excess(const product *p, uint32_t t, val at) {
     emit *e = p->t->e;
     if (!tile_bias(p->t)) return LLVMConstNull(emit_vector(e->i32, e->isa->lanes));
-    return emit_block_excess(e, tile_bias(p->t), of_token(p, t, e->i32, at, p->layout.totals[isa_sum_of(p->t->group)]));
+    val totals = of_token(p, t, e->i32, at, p->layout.totals[isa_sum_of(p->t->group)]);
+    return emit_block_excess(e, tile_bias(p->t), totals);
 }
 
 /* Numbers of the rows of a group at `tile_at`, vector v: scales, or minima after them. */

@@ -21,7 +21,8 @@ static val dotprod_dot(emit *e, val weights, val activations, val sum) {
     val halves[2];
     for (uint32_t i = 0; i < 2; i++)
         halves[i] = dotprod_rows(e, emit_pick(e, weights, NULL, 16 * i, 1, 16),
-                                 emit_pick(e, activations, NULL, 16 * i, 1, 16), emit_pick(e, sum, NULL, 4 * i, 1, 4));
+                                 emit_pick(e, activations, NULL, 16 * i, 1, 16),
+                                 emit_pick(e, sum, NULL, 4 * i, 1, 4));
     return emit_concat(e, halves[0], halves[1]);
 }
 

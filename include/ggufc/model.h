@@ -39,7 +39,8 @@ typedef struct ggufc_state {
 } ggufc_state;
 
 /* Computes units begin … end - 1 of a call. `args` are byte offsets of its operands. Units are
-   independent of one another, and how they are split over threads does not change any result. */
+   independent of one another, and how they are split over threads does not change any result: where two make
+   the same rows (plan.h), they write the same values. */
 typedef void ggufc_kernel(const ggufc_state *state, const uint64_t *args, uint32_t begin,
                           uint32_t end);
 
