@@ -11,7 +11,7 @@
 #define ALIGN       PACK_ALIGN
 #define SPLIT_LEAST 2048 /* positions of a context worth splitting */
 #define SPLIT_MOST  256  /* units of a token: enough for any number of threads */
-#define UNIT_COST   2    /* what a unit costs beyond its rows, in rows: about what short rows showed */
+#define UNIT_COST   2    /* what a unit costs beyond its rows, in rows: a guess, nothing was measured */
 
 /* When a value is made and last used, in stages: what runs between two barriers. */
 typedef struct life {

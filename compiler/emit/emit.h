@@ -243,8 +243,8 @@ typedef struct emit_tiles {
 /* Whether there can be tiles of such rows. */
 bool emit_tile_fits(const emit *e, const emit_tiles *t);
 
-/* How many rows a whole tile has (the last of a unit may have a vector less), how many bytes `rows` of
-   such rows take, and how many tokens are multiplied at a time. */
+/* How many rows a whole tile has (the last of a unit may have fewer, or take some of those before it again),
+   how many bytes `rows` of such rows take, and how many tokens are multiplied at a time. */
 uint32_t emit_tile_rows(const emit *e);
 uint64_t emit_tile_bytes(const emit *e, const emit_tiles *t, uint32_t rows);
 uint32_t emit_tile_tokens(const emit *e, enum quant_type weight);

@@ -37,7 +37,7 @@ typedef struct tile_pass {
     uint32_t         square;       /* rows to a power of two */
     val              k, v;         /* the caches of the kv head */
     val              keys, values; /* of the chunk, converted */
-    val              scores, most, shrink;
+    val              scores, most, shrink; /* most: the chunk's, a lane each, before they are joined */
     val              tile;  /* its state */
     val              chunk; /* the first position */
     val              count; /* of positions, that the tile sees of the chunk */
@@ -241,8 +241,8 @@ static val row_scores(const tile_pass *p, uint32_t r, val at, const val *limits)
     return LLVMBuildSelect(e->builder, seen, s, emit_splat_f32(e, -INFINITY, lanes), "");
 }
 
-/* Numbers of the rows, `lanes` each, that a loop over positions takes from memory and puts back: it may have
-   none to do. */
+/* `lanes` numbers of each row, at `base`: totals, which a tile's state begins with, or the scratch of `most`. They
+   stay in memory between two loops over positions, as each of these may have none to do. */
 static val row_lanes(const tile_pass *p, val base, uint32_t r) {
     return emit_at_const(p->a->e, base, 4ull * r * p->a->e->isa->lanes);
 }
