@@ -106,12 +106,17 @@ static void demo_rows_are_unrolled(void **state) {
     }
 }
 
-static void rows_of_a_large_model_are_unrolled(void **state) {
-    (void)state;
+/* More weights than a cache holds. */
+static const char *large_model(void) {
     static const odd_model tinyllama = {
         .name = "tinyllama", .shape = "tinyllama-1.1b --layers 1 --vocab 300 --ctx 64",
     };
-    const char *gguf = odd_model_make(&tinyllama, 100);
+    return odd_model_make(&tinyllama, 100);
+}
+
+static void rows_of_a_large_model_are_unrolled(void **state) {
+    (void)state;
+    const char *gguf = large_model();
     char *ir = ir_of(gguf, "");
     check_straight(ir, 2048);
     check_straight(ir, 5632);
@@ -120,6 +125,39 @@ static void rows_of_a_large_model_are_unrolled(void **state) {
     check_looped(ir, 2048, 8);
     check_looped(ir, 5632, 8);
     free(ir);
+}
+
+/* How far the function of that name goes back, at most, from the weights it read to those that it reads next, in
+   bytes: its first argument is where a row begins, in %rdi. */
+static long steps_back(const char *assembly, const char *name) {
+    const char *at = strstr(assembly, name), *end = at ? strstr(at, ".Lfunc_end") : NULL;
+    long        most = 0, before = 0, back = 0, bytes;
+    if (!at) fail_msg("no %s", name + 1);
+    for (; (at = strstr(at, "(%rdi)")) && at < end; at++) {
+        const char *number = at;
+        while (number[-1] == '-' || (number[-1] >= '0' && number[-1] <= '9')) number--;
+        bytes = number < at ? strtol(number, NULL, 10) : 0;
+        if (before - bytes > back) back = before - bytes;
+        if (bytes > most) most = bytes;
+        before = bytes;
+    }
+    assert_in_range(most, 2048, 2176); /* it was the function, and all of a row */
+    return back;
+}
+
+/* Where nothing is asked for ahead of time, a processor's own prefetchers must find out. */
+static void weights_from_memory_are_read_in_order(void **state) {
+    (void)state;
+    static const char *const cpus[] = {"znver4", "cascadelake", "haswell", "x86-64"};
+    const char *gguf = large_model();
+    for (size_t i = 0; i < ARRAY_LEN(cpus); i++) {
+        char  flags[64];
+        snprintf(flags, sizeof flags, "--target=x86_64-linux-gnu --cpu=%s", cpus[i]);
+        char *assembly = text_of(gguf, "asm", flags);
+        long  back = steps_back(assembly, "\ndot_Q8_0_k2048_x1:");
+        if (back > 4 * 34) fail_msg("%s goes back %ld bytes", cpus[i], back);
+        free(assembly);
+    }
 }
 
 /* Instructions of the function that multiplies rows of 256 weights with one token, for each weight. */
@@ -343,6 +381,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(demo_rows_are_unrolled),
         cmocka_unit_test(rows_of_a_large_model_are_unrolled),
+        cmocka_unit_test(weights_from_memory_are_read_in_order),
         cmocka_unit_test(no_weight_is_taken_alone),
         cmocka_unit_test(unroll_makes_loops),
         cmocka_unit_test(layers_share_kernels),

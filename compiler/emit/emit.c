@@ -109,6 +109,10 @@ void emit_prefetch(emit *e, val pointer, uint32_t level) {
     emit_intrinsic(e, "llvm.prefetch", e->ptr, args, 4);
 }
 
+void emit_in_order(emit *e) {
+    LLVMBuildFence(e->builder, LLVMAtomicOrderingSequentiallyConsistent, /* of one thread */ true, "");
+}
+
 /* ---- arithmetic */
 
 val emit_add(emit *e, val a, val b) {
@@ -230,6 +234,13 @@ static val pair(emit *e, val a, val b) {
 val emit_concat(emit *e, val a, val b) {
     uint32_t n = emit_length(a);
     return n == 1 ? pair(e, a, b) : emit_pick(e, a, b, 0, 1, 2 * n);
+}
+
+val emit_concat_all(emit *e, val *v, uint32_t n) {
+    if (n & (n - 1)) bug("%u vectors joined", n);
+    for (; n > 1; n /= 2)
+        for (uint32_t i = 0; i < n / 2; i++) v[i] = emit_concat(e, v[2 * i], v[2 * i + 1]);
+    return v[0];
 }
 
 val emit_interleave(emit *e, val a, val b) {

@@ -79,6 +79,9 @@ val  emit_local(emit *e, uint64_t bytes); /* in the frame of the kernel, aligned
 enum { EMIT_PREFETCH_L2 = 2, EMIT_PREFETCH_L1 = 3, EMIT_LINE_BYTES = 64 };
 void emit_prefetch(emit *e, val pointer, uint32_t level);
 
+/* No load or store is moved over this point. It takes no instruction. */
+void emit_in_order(emit *e);
+
 /* ---- arithmetic that reads better named */
 
 val emit_add(emit *e, val a, val b); /* integers; likewise below */
@@ -106,6 +109,7 @@ val emit_shuffle(emit *e, val a, val b, const uint32_t *from, uint32_t n);
 val emit_pick(emit *e, val a, val b, uint32_t first, uint32_t step, uint32_t n);
 val emit_permute(emit *e, val v, const uint32_t *from, uint32_t n); /* element from[i] of v for each i */
 val emit_concat(emit *e, val a, val b);     /* of equal length */
+val emit_concat_all(emit *e, val *v, uint32_t n); /* likewise; n is a power of two, v is overwritten */
 val emit_interleave(emit *e, val a, val b); /* a0 b0 a1 b1 … */
 uint32_t emit_length(val v);                /* 1 for a scalar */
 val emit_spread(emit *e, val v, uint32_t times); /* each element so many times: a a … b b … */

@@ -56,15 +56,11 @@ static val load_bytes(emit *e, const places *p, val block) {
         if (r.length[i] != r.length[0]) bug("bytes in ranges of %u and %u", r.length[0], r.length[i]);
         all[i] = emit_load(e, emit_vector(e->i8, r.length[i]), emit_at_const(e, block, r.start[i]), 1);
     }
-    for (uint32_t n = r.n; n > 1; n /= 2) {
-        if (n % 2) bug("%u ranges of bytes", r.n);
-        for (uint32_t i = 0; i < n / 2; i++) all[i] = emit_concat(e, all[2 * i], all[2 * i + 1]);
-    }
     for (uint32_t i = 0; i < p->n; i++) {
         uint32_t k = range_of(&r, p->byte[i]);
         from[i] = k * r.length[0] + p->byte[i] - r.start[k];
     }
-    return emit_permute(e, all[0], from, p->n);
+    return emit_permute(e, emit_concat_all(e, all, r.n), from, p->n);
 }
 
 static val constant_i16(emit *e, const int32_t *numbers, uint32_t n, uint32_t step) {
@@ -135,9 +131,7 @@ static val bits_of_field(emit *e, const quant_field *f, val block, uint32_t bloc
         uint32_t at = first / f->count * block_bytes + f->offset + first % f->count / 8;
         pieces[i / piece] = emit_bits(e, emit_load(e, emit_vector(e->i8, piece / 8), emit_at_const(e, block, at), 1));
     }
-    for (uint32_t n = s->n / piece; n > 1; n /= 2)
-        for (uint32_t i = 0; i < n / 2; i++) pieces[i] = emit_concat(e, pieces[2 * i], pieces[2 * i + 1]);
-    return pieces[0];
+    return emit_concat_all(e, pieces, s->n / piece);
 }
 
 val emit_field(emit *e, const quant_field *f, val block, uint32_t block_bytes, const emit_span *s, uint32_t to) {

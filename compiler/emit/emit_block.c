@@ -232,9 +232,7 @@ static val quants_trits(emit *e, const emit_block *b, val block, const emit_span
         while (own.first >= f->count) own.first -= f++->count;
         v[i] = emit_field(e, f, block, info->block_bytes, &own, 0);
     }
-    for (uint32_t n = s->n / PIECE; n > 1; n /= 2)
-        for (uint32_t i = 0; i < n / 2; i++) v[i] = emit_concat(e, v[2 * i], v[2 * i + 1]);
-    return emit_add(e, v[0], emit_splat_int(e, e->i8, bias - 1, s->n));
+    return emit_add(e, emit_concat_all(e, v, s->n / PIECE), emit_splat_int(e, e->i8, bias - 1, s->n));
 }
 
 /* ---- types */

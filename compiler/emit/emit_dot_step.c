@@ -84,13 +84,10 @@ static emit_span piece_span(const blocks *b, uint32_t first) {
     return (emit_span){first - last * b->piece + last * b->half, b->piece, b->half, 2 * b->half};
 }
 
-/* All pieces' quants, + bias; `asks`: for each piece what is ahead of it is asked for. */
-static void load_quants(const blocks *b, uint32_t bias, bool asks, val *quants) {
-    for (uint32_t i = 0; i < b->length; i += b->piece) {
+/* The quants, + bias, of the pieces of weights [from, to). */
+static void load_quants(const blocks *b, uint32_t bias, uint32_t from, uint32_t to, val *quants) {
+    for (uint32_t i = from; i < to; i += b->piece) {
         emit_span s = piece_span(b, i);
-        if (asks)
-            dot_ask_ahead(b->d, b->block, quant_row_bytes(b->d->weight, i),
-                          quant_row_bytes(b->d->weight, i + b->piece));
         quants[i / b->piece] = b->form->quants(b->d->e, b->form, b->block, &s, bias);
     }
 }
@@ -186,7 +183,7 @@ static void step_scaled(const dot *d, val at, uint32_t length, val *acc) {
     val      minima = b.form->minima ? emit_block_minima(e, b.form, b.block, b.n) : NULL;
     uint32_t subs = emit_length(scales), summed = b.half ? 2 * b.piece : b.piece;
     if (b.in_pairs * b.piece < summed) b.in_pairs = 0;
-    load_quants(&b, dot_bias(&b), false, quants);
+    load_quants(&b, dot_bias(&b), 0, length, quants);
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val x_scales = scales_of_token(&b, t, subs), both = emit_fmul(e, scales, x_scales);
         for (uint32_t i = 0; i < length; i += summed) {
@@ -228,12 +225,26 @@ static val to_chains(const dot *d, val v) {
     return emit_shuffle(d->e, v, LLVMConstNull(LLVMTypeOf(v)), from, EMIT_CHAINS);
 }
 
+/* All pieces' quants, + bias, and the blocks' scales: a part after the other, as they are stored. Nine lines
+   asked for at once made Zen 5 a tenth slower. */
+static val load_in_parts(const blocks *b, uint32_t bias, val *quants) {
+    emit    *e = b->d->e;
+    uint32_t part = b->length < SCALED_LENGTH ? b->length : SCALED_LENGTH;
+    val      scales[EMIT_CHAINS];
+    for (uint32_t i = 0; i < b->length; i += part) {
+        uint64_t from = quant_row_bytes(b->d->weight, i), to = quant_row_bytes(b->d->weight, i + part);
+        dot_come_to(b->d, b->block, from, to);
+        scales[i / part] = emit_block_scales(e, b->form, emit_at_const(e, b->block, from), part / b->form->sub);
+        load_quants(b, bias, i, i + part, quants);
+    }
+    return emit_concat_all(e, scales, b->length / part);
+}
+
 static void step_chained(const dot *d, val at, uint32_t length, val *acc) {
     emit    *e = d->e;
     blocks   b = blocks_at(d, at, length, e->isa->dot_length);
     uint32_t block = b.form->sub, pieces = length / b.piece, lanes = b.piece / 4;
-    val      scales = emit_block_scales(e, b.form, b.block, b.n), quants[EMIT_CHAINS], products[EMIT_CHAINS];
-    load_quants(&b, dot_bias(&b), true, quants); /* nine lines asked for at once made Zen 5 a tenth slower */
+    val      quants[EMIT_CHAINS], products[EMIT_CHAINS], scales = load_in_parts(&b, dot_bias(&b), quants);
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         for (uint32_t i = 0; i < pieces; i++)
             products[i] = dot_products(&b, quants[i], quants_of_token(&b, t, i * b.piece),
@@ -301,7 +312,7 @@ static void step_words(const dot *d, val at, uint32_t length, val *acc) {
     uint32_t summed = e->isa->narrow ? 2 * b.piece : b.piece, lanes = b.piece / 4;
     val      integers = b.form->integers(e, b.form, b.block, &minima);
     val      factors = b.form->factors(e, b.form, b.block);
-    load_quants(&b, b.form->offset, false, quants);
+    load_quants(&b, b.form->offset, 0, length, quants);
     for (uint32_t i = 0; i < length; i += summed) scales[i / summed] = words_scales(&b, integers, i);
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val x_scale = of_token(&b, t, d->layout.scales, 256, e->f32, 4, 0, 1);
