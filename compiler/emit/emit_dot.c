@@ -37,6 +37,7 @@ bool emit_weights_are_far(const emit *e) {
 
 /* How far ahead; 0: not at all. */
 static uint32_t prefetch_distance(const emit *e, enum quant_type weight) {
+    if (weight == QUANT_BF16 && e->isa->dot_bf16) return e->options.prefetch.pairs;
     bool packed = quant_row_bytes(weight, quant_find(weight)->block_len) < quant_find(weight)->block_len;
     return packed ? e->options.prefetch.packed : e->options.prefetch.bytes;
 }

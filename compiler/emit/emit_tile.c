@@ -235,6 +235,16 @@ static val of_token(const product *p, uint32_t t, type number, val at, uint64_t 
     return emit_splat(e, emit_load(e, number, from, 4), e->isa->lanes);
 }
 
+/* Bytes [from, to) at `tile_at` of a tile are read next. Packed ones come from memory: as dot_come_to. */
+static void come_to(const product *p, val tile_at, uint64_t from, uint64_t to) {
+    emit    *e = p->t->e;
+    uint32_t ahead = p->n_tokens == 1 ? e->options.prefetch.tiles : 0;
+    if (!p->t->of->packed || !emit_weights_are_far(e)) return;
+    if (!ahead) emit_in_order(e);
+    for (uint64_t line = from; ahead && line < to; line += EMIT_LINE_BYTES)
+        emit_prefetch(e, emit_at_const(e, emit_at(e, p->tile, tile_at), line + ahead), EMIT_PREFETCH_L2);
+}
+
 /* Adds the products of `steps` words, which begin at `tile_at` in the tile and at `x_at` in the
    activations' words, to the sums. */
 static void multiply_steps(const product *p, val tile_at, val x_at, uint32_t steps, val *sums) {
@@ -244,6 +254,7 @@ static void multiply_steps(const product *p, val tile_at, val x_at, uint32_t ste
     type             lane = kind->columns(e->isa) == 1 ? e->f32 : e->i32;
     for (uint32_t j = 0; j < steps; j++) {
         val w[EMIT_MAX_TILE_VECTORS];
+        come_to(p, tile_at, tile_word_at(p->t, j, 0), tile_word_at(p->t, j + 1, 0));
         for (uint32_t v = 0; v < n; v++) w[v] = of_rows(p, lane, tile_at, tile_word_at(p->t, j, v));
         for (uint32_t t = 0; t < p->n_tokens; t++) {
             val x = of_token(p, t, lane, x_at, kind->x(&p->layout) + 4 * j);
@@ -319,6 +330,7 @@ static void multiply_group(const product *p, val number, const val *x_scales, va
     }
     (p->t->kind->in_pairs ? multiply_together : multiply_words)(p, tile_at, emit_mul_const(e, number, 4ull * words),
                                                                words, sums);
+    come_to(p, tile_at, tile_word_at(p->t, words, 0), tile_group_bytes(p->t, p->t->of->rows));
     for (uint32_t v = 0; v < n; v++) {
         val scales = group_numbers(p, tile_at, 0, v);
         for (uint32_t t = 0; t < p->n_tokens; t++) {

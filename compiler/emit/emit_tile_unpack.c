@@ -53,27 +53,18 @@ static void store_numbers(const tile *t, const columns *c, val to, uint32_t whic
 
 /* ---- from memory */
 
-#define BYTES_AHEAD 256 /* of each row of the tile; with twice as many, a prompt of 8 tokens took a tenth longer */
-
-/* How far behind span `number` of a row those bytes are that should be asked for by then: some spans on, or
-   in the next tile. */
-static val bytes_ahead(const tile *t, val number) {
-    emit    *e = t->e;
-    uint64_t bytes = quant_row_bytes(t->of->weight, t->span), count = t->of->k / t->span;
-    uint64_t spans = (BYTES_AHEAD + bytes - 1) / bytes;
-    if (spans > count) spans = count;
-    val same = LLVMBuildICmp(e->builder, LLVMIntULT, number, emit_i64(e, count - spans), "");
-    val next = emit_i64(e, t->of->rows * t->row_bytes - (count - spans) * bytes);
-    return LLVMBuildSelect(e->builder, same, emit_i64(e, spans * bytes), next, "");
+static uint64_t span_bytes(const tile *t) {
+    return quant_row_bytes(t->of->weight, t->span);
 }
 
-/* Asks for them: no processor foresees that all rows of a tile are read a span at a time. */
-static void ask_ahead(const tile *t, val span, val ahead) {
-    emit    *e = t->e;
-    uint64_t bytes = quant_row_bytes(t->of->weight, t->span);
-    if (!emit_weights_are_far(e)) return;
-    for (uint64_t at = 0; at < bytes; at += EMIT_LINE_BYTES)
-        emit_prefetch(e, emit_at(e, emit_at_const(e, span, at), ahead), EMIT_PREFETCH_L1);
+/* Asks for so many bytes of the rows that come next. A vector of rows is taken apart span by span, which no
+   processor foresees, and which memory is slow at: meanwhile the next ones are brought to the second-level cache
+   from the first byte to the last. With Q8_0 of a 1.1B shape, a Zen 4 took 88 ms for four tokens in place of 165,
+   where each row had been asked for a span ahead. */
+static void ask_for(const tile *t, val next) {
+    if (!emit_weights_are_far(t->e)) return;
+    for (uint64_t at = 0; at < span_bytes(t); at += EMIT_LINE_BYTES)
+        emit_prefetch(t->e, emit_at_const(t->e, next, at), EMIT_PREFETCH_L2);
 }
 
 /* What a row's blocks are taken apart to, before rows become lanes. */
@@ -106,13 +97,13 @@ static void take_apart(const tile *t, const aside *a, val block, val row) {
                    emit_at(e, a->minima.from, numbers_at), 4);
 }
 
-/* A vector of rows, a span of columns; the first row's is at `from`. */
-static void unpack_blocks(const tile *t, const aside *a, val from, val ahead, val to) {
+/* A span of a vector of rows, the first of which is at `from`. Meanwhile as many bytes from `next` on are asked for
+   (NULL: none). */
+static void unpack_blocks(const tile *t, const aside *a, val from, val next, val to) {
     emit *e = t->e;
     loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, e->isa->lanes), 1);
-    val   block = emit_at(e, from, emit_mul_const(e, l.i, t->row_bytes));
-    ask_ahead(t, block, ahead);
-    take_apart(t, a, block, l.i);
+    ask_for(t, emit_at(e, next, emit_mul_const(e, l.i, span_bytes(t))));
+    take_apart(t, a, emit_at(e, from, emit_mul_const(e, l.i, t->row_bytes)), l.i);
     emit_loop_end(e, &l, NULL);
     store_words(t, &a->words, to);
     store_numbers(t, &a->scales, to, 0);
@@ -120,32 +111,17 @@ static void unpack_blocks(const tile *t, const aside *a, val from, val ahead, va
 }
 
 /* The same of plain numbers, straight from the rows, of which words from `skip` on are stored. */
-static void unpack_plain(const tile *t, val from, val ahead, uint32_t skip, val to) {
+static void unpack_plain(const tile *t, val from, val next, uint32_t skip, val to) {
     emit    *e = t->e;
     uint32_t lanes = e->isa->lanes;
     val      vectors[EMIT_MAX_LANES];
     for (uint32_t r = 0; r < lanes; r++) {
-        val row = emit_at_const(e, from, r * t->row_bytes);
-        if (ahead) ask_ahead(t, row, ahead);
-        vectors[r] = t->kind->words(t, row, 0, t->span);
+        if (next) ask_for(t, emit_at_const(e, next, r * span_bytes(t)));
+        vectors[r] = t->kind->words(t, emit_at_const(e, from, r * t->row_bytes), 0, t->span);
     }
     emit_turn(e, vectors, lanes);
     for (uint32_t j = skip; j < lanes; j++)
         emit_store(e, vectors[j], emit_at_const(e, to, tile_word_at(t, j - skip, 0)), lanes * 4);
-}
-
-/* A span of all rows, from the first row's at `from`. */
-static void unpack_span(const tile *t, const aside *a, val from, val ahead, uint32_t skip, val to) {
-    emit    *e = t->e;
-    uint32_t lanes = e->isa->lanes;
-    loop vectors = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->n_vectors), 1);
-    val  rows = emit_at(e, from, emit_mul_const(e, vectors.i, lanes * t->row_bytes));
-    val  own = emit_at(e, to, emit_mul_const(e, vectors.i, 4ull * lanes));
-    if (t->form)
-        unpack_blocks(t, a, rows, ahead, own);
-    else
-        unpack_plain(t, rows, ahead, skip, own);
-    emit_loop_end(e, &vectors, NULL);
 }
 
 /* Columns of plain numbers that are no whole span: those before them are loaded once more. */
@@ -153,9 +129,24 @@ static void unpack_rest(const tile *t, val rows, val to) {
     emit    *e = t->e;
     uint32_t each = t->kind->columns(e->isa), rest = (uint32_t)(t->of->k % t->span);
     if (!rest) return;
-    val from = emit_at_const(e, rows, quant_row_bytes(t->of->weight, t->of->k - t->span));
-    unpack_span(t, NULL, from, NULL, (t->span - rest) / each,
-                emit_at_const(e, to, tile_word_at(t, (uint32_t)((t->of->k - rest) / each), 0)));
+    unpack_plain(t, emit_at_const(e, rows, quant_row_bytes(t->of->weight, t->of->k - t->span)), NULL,
+                 (t->span - rest) / each, emit_at_const(e, to, tile_word_at(t, (uint32_t)((t->of->k - rest) / each), 0)));
+}
+
+/* A vector of rows, the first of which is at `rows`. */
+static void unpack_rows(const tile *t, const aside *a, val rows, val to) {
+    emit *e = t->e;
+    loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->of->k / t->span), 1);
+    val   from = emit_at(e, rows, emit_mul_const(e, l.i, span_bytes(t)));
+    val   next = emit_at(e, emit_at_const(e, rows, e->isa->lanes * t->row_bytes),
+                         emit_mul_const(e, l.i, e->isa->lanes * span_bytes(t)));
+    val   own = emit_at(e, to, emit_mul_const(e, l.i, t->span / t->group * tile_group_bytes(t, t->of->rows)));
+    if (t->form)
+        unpack_blocks(t, a, from, next, own);
+    else
+        unpack_plain(t, from, next, 0, own);
+    emit_loop_end(e, &l, NULL);
+    unpack_rest(t, rows, to);
 }
 
 val tile_unpack_function(const tile *t) {
@@ -166,14 +157,10 @@ val tile_unpack_function(const tile *t) {
     if (!emit_function_begin(e, name, e->none, params, 2)) return LLVMGetNamedFunction(e->module, name);
     aside a = {0};
     if (t->form) a = aside_begin(t);
-    loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->of->k / t->span), 1);
-    val  from = emit_at(e, LLVMGetParam(e->fn, 0), emit_mul_const(e, l.i, quant_row_bytes(t->of->weight, t->span)));
-    val  ahead = bytes_ahead(t, l.i);
-    val  to = emit_at(e, LLVMGetParam(e->fn, 1),
-                      emit_mul_const(e, l.i, t->span / t->group * tile_group_bytes(t, t->of->rows)));
-    unpack_span(t, &a, from, ahead, 0, to);
-    emit_loop_end(e, &l, NULL);
-    unpack_rest(t, LLVMGetParam(e->fn, 0), LLVMGetParam(e->fn, 1));
+    loop vectors = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, t->n_vectors), 1);
+    unpack_rows(t, &a, emit_at(e, LLVMGetParam(e->fn, 0), emit_mul_const(e, vectors.i, e->isa->lanes * t->row_bytes)),
+                emit_at(e, LLVMGetParam(e->fn, 1), emit_mul_const(e, vectors.i, 4ull * e->isa->lanes)));
+    emit_loop_end(e, &vectors, NULL);
     LLVMBuildRetVoid(e->builder);
     return LLVMGetNamedFunction(e->module, name);
 }

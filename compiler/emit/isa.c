@@ -27,7 +27,7 @@ typedef struct cpu {
 /* Zen 3, from memory: rows of Q4_0 came with 11 GB/s a core in place of 8, of Q4_K with 9.7 for 7.6, of Q8_0
    with 9.4 for 8; 4 KiB to 64 KiB differed little. From the third-level cache, where models of 12 to 16 MiB
    were, all came half as fast again. */
-#define ZEN3_PREFETCH {16u << 10, 16u << 10, 512u << 10}
+#define ZEN3_PREFETCH {.bytes = 16u << 10, .packed = 16u << 10, .least = 512u << 10}
 
 static const cpu cpus[] = {
     {"generic", "", {0}},
@@ -60,11 +60,15 @@ static const cpu cpus[] = {
     {"sapphirerapids", AVX512_BF16 ",+avxvnni", {0}},
     {"emeraldrapids", AVX512_BF16 ",+avxvnni", {0}},
     {"graniterapids", AVX512_BF16 ",+avxvnni", {0}},
-    /* Zen 4 read rows of Q4_0 with 28 GB/s a core in place of 20, of Q4_K with 29 for 24, of Q6_K with 30 for
-       26, from 8 KiB to 64 KiB alike; into the first-level cache it was no gain. Q8_0 lost a twentieth. */
-    {"znver4", AVX512_BF16, {0, 16u << 10, FROM_MEMORY}},
+    /* Zen 4, one core: rows of Q4_0 with 28 GB/s in place of 20, of Q4_K with 23 for 20, of Q6_K with 25 for 21,
+       from 8 KiB on; two cores got a thirtieth more from 8 KiB than from 16. Q8_0 with 23 for 23, two cores 28
+       for 27, F16 a twentieth and a tenth faster; rows of BF16 lost a tenth. Less than 6 KiB ahead, and into the
+       first-level cache, all were slower; but packed tiles, which a short loop goes through, gained a twentieth
+       from 2 and 4 KiB and lost from more. */
+    {"znver4", AVX512_BF16, {.bytes = 6u << 10, .packed = 8u << 10, .tiles = 2u << 10, .least = FROM_MEMORY}},
     /* Zen 5, rows of 2048 Q8_0: 32 GB/s in place of 17; 8 KiB to 128 KiB differed little. */
-    {"znver5", AVX512_BF16 ",+avxvnni", {16u << 10, 16u << 10, FROM_MEMORY}},
+    {"znver5", AVX512_BF16 ",+avxvnni",
+     {.bytes = 16u << 10, .packed = 16u << 10, .pairs = 16u << 10, .least = FROM_MEMORY}},
     {"cortex-a55", DOTPROD, {0}},
     {"cortex-a75", DOTPROD, {0}},
     {"cortex-a76", DOTPROD, {0}},

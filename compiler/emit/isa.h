@@ -107,8 +107,11 @@ const char *isa_cpu_features(const char *cpu);
 /* How many bytes ahead of what it multiplies a kernel should have weights brought to the second-level cache on
    that CPU; 0: not at all, its own prefetchers do better alone. */
 typedef struct isa_prefetch {
-    uint32_t bytes, packed; /* packed: weights of less than 8 bits, which keep a core busier than memory */
-    uint32_t least;         /* bytes of all weights: fewer are in that cache anyway, or come fast enough; 0: not
+    uint32_t bytes;  /* weights of 8 bits and more */
+    uint32_t packed; /* … of less, which keep a core busier than memory */
+    uint32_t pairs;  /* … of BF16 where an instruction multiplies pairs: there is next to nothing to do */
+    uint32_t tiles;  /* … in packed tiles, for one token */
+    uint32_t least;  /* bytes of all weights: fewer are in that cache anyway, or come fast enough; 0: not
                                known */
 } isa_prefetch;
 
