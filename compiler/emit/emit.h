@@ -219,6 +219,12 @@ bool emit_weights_are_streamed(const emit *e);
    CPU, as above. */
 bool emit_weights_are_far(const emit *e);
 
+/* Weights in bytes [from, to) of `at` are read next. Where they are far, the cache lines that begin `ahead` bytes
+   behind those are asked for, so that each is once while a row is gone through. Without asking ahead (0), loads
+   are not moved over this point, for a processor's own prefetchers follow addresses that rise: as LLVM orders the
+   loads of a straight-line row, Zen 4 read Q8_0 with 14 GB/s in place of 25. */
+void emit_come_to(emit *e, val at, uint64_t from, uint64_t to, uint32_t ahead);
+
 /* How many bytes into a row element `at` (i64) stands, the first of a block. */
 val emit_row_bytes(emit *e, enum quant_type weight, val at);
 

@@ -21,22 +21,19 @@
 
 #define CACHED_BYTES   (16u << 20) /* of all weights: more does not stay in a cache between tokens */
 
-void dot_come_to(const dot *d, val at, uint64_t from, uint64_t to) {
-    if (!d->prefetch) {
-        if (d->far) emit_in_order(d->e);
-        return;
-    }
-    for (uint64_t line = round_up(from, EMIT_LINE_BYTES); line < to; line += EMIT_LINE_BYTES)
-        emit_prefetch(d->e, emit_at_const(d->e, at, line + d->prefetch), EMIT_PREFETCH_L2);
-}
-
 bool emit_weights_are_far(const emit *e) {
     uint32_t least = e->options.prefetch.least;
     return e->plan->weight_bytes > (least ? least : CACHED_BYTES);
 }
 
-/* How far ahead; 0: not at all. */
-static uint32_t prefetch_distance(const emit *e, enum quant_type weight) {
+void emit_come_to(emit *e, val at, uint64_t from, uint64_t to, uint32_t ahead) {
+    if (!emit_weights_are_far(e)) return;
+    if (!ahead) emit_in_order(e);
+    for (uint64_t line = round_up(from, EMIT_LINE_BYTES); ahead && line < to; line += EMIT_LINE_BYTES)
+        emit_prefetch(e, emit_at_const(e, at, line + ahead), EMIT_PREFETCH_L2);
+}
+
+static uint32_t bytes_ahead(const emit *e, enum quant_type weight) {
     if (weight == QUANT_BF16 && e->isa->dot_bf16) return e->options.prefetch.pairs;
     bool packed = quant_row_bytes(weight, quant_find(weight)->block_len) < quant_find(weight)->block_len;
     return packed ? e->options.prefetch.packed : e->options.prefetch.bytes;
@@ -49,7 +46,7 @@ static void steps(const dot *d, const dot_kind *kind, val first, uint64_t count,
     uint64_t bytes = quant_row_bytes(d->weight, length);
     val      start = emit_at(e, d->row, emit_row_bytes(e, d->weight, first));
     for (uint64_t s = 0; s < count; s++) {
-        if (!kind->chained) dot_come_to(d, start, s * bytes, (s + 1) * bytes);
+        if (!kind->chained) emit_come_to(e, start, s * bytes, (s + 1) * bytes, d->ahead);
         kind->step(d, emit_add(e, first, emit_i64(e, s * length)), length,
                    acc + s % kind->n_accumulators * d->n_tokens);
     }
@@ -141,9 +138,7 @@ val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_to
     uint32_t width = 1; /* sums are made of a power of two of vectors */
     while (width < n) width *= 2;
     if (emit_function_begin(e, name, emit_vector(e->f32, width), params, n_tokens == 1 ? 2 : 3)) {
-        dot d = {.e = e, .weight = weight, .k = k, .n_tokens = n_tokens};
-        d.far = emit_weights_are_far(e);
-        d.prefetch = d.far ? prefetch_distance(e, weight) : 0;
+        dot d = {.e = e, .weight = weight, .k = k, .n_tokens = n_tokens, .ahead = bytes_ahead(e, weight)};
         d.layout = isa_activation_layout(e->isa, quant_find(weight)->activation, k);
         d.row = LLVMGetParam(e->fn, 0);
         for (uint32_t t = 0; t < n_tokens; t++)

@@ -12,9 +12,9 @@ typedef struct dot {
     enum quant_type   weight;
     uint64_t          k;
     uint32_t          n_tokens;
-    bool              far;      /* weights come from memory (emit_weights_are_far) */
-    uint32_t          prefetch; /* bytes ahead that are asked for; 0: none */
-    uint32_t          chain;    /* which sum the first block of a step is added to, where a kind is chained */
+    uint32_t          ahead; /* of emit_come_to, which comes before each step; chained ones, which are long, do it
+                                for parts */
+    uint32_t          chain; /* which sum the first block of a step is added to, where a kind is chained */
     val               row, x[DOT_MAX_SUMS];
     activation_layout layout;
 } dot;
@@ -28,12 +28,6 @@ typedef struct dot_kind {
     uint32_t (*width)(const isa *target, uint32_t length); /* f32 values in the accumulator for such a step */
     void (*step)(const dot *d, val at, uint32_t length, val *acc);
 } dot_kind;
-
-/* Bytes [from, to) of `at` are read next. Where weights come from memory, the cache lines d->prefetch ahead of
-   those that begin there are asked for; without asking ahead, loads are not moved over this point, for a
-   processor's own prefetchers follow addresses that rise: as LLVM orders the loads of a straight-line row, Zen 4
-   read Q8_0 with 14 GB/s in place of 25. It is done before each step; by chained ones, which are long, for parts. */
-void dot_come_to(const dot *d, val at, uint64_t from, uint64_t to);
 
 /* Rows of k weights of that type. */
 const dot_kind *emit_dot_kind(const emit *e, enum quant_type weight, uint64_t k);

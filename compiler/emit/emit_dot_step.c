@@ -233,7 +233,7 @@ static val load_in_parts(const blocks *b, uint32_t bias, val *quants) {
     val      scales[EMIT_CHAINS];
     for (uint32_t i = 0; i < b->length; i += part) {
         uint64_t from = quant_row_bytes(b->d->weight, i), to = quant_row_bytes(b->d->weight, i + part);
-        dot_come_to(b->d, b->block, from, to);
+        emit_come_to(e, b->block, from, to, b->d->ahead);
         scales[i / part] = emit_block_scales(e, b->form, emit_at_const(e, b->block, from), part / b->form->sub);
         load_quants(b, bias, i, i + part, quants);
     }

@@ -235,14 +235,11 @@ static val of_token(const product *p, uint32_t t, type number, val at, uint64_t 
     return emit_splat(e, emit_load(e, number, from, 4), e->isa->lanes);
 }
 
-/* Bytes [from, to) at `tile_at` of a tile are read next. Packed ones come from memory: as dot_come_to. */
+/* Bytes [from, to) at `tile_at` of a tile are read next: from memory, where it is a packed one. */
 static void come_to(const product *p, val tile_at, uint64_t from, uint64_t to) {
     emit    *e = p->t->e;
     uint32_t ahead = p->n_tokens == 1 ? e->options.prefetch.tiles : 0;
-    if (!p->t->of->packed || !emit_weights_are_far(e)) return;
-    if (!ahead) emit_in_order(e);
-    for (uint64_t line = from; ahead && line < to; line += EMIT_LINE_BYTES)
-        emit_prefetch(e, emit_at_const(e, emit_at(e, p->tile, tile_at), line + ahead), EMIT_PREFETCH_L2);
+    if (p->t->of->packed) emit_come_to(e, emit_at(e, p->tile, tile_at), from, to, ahead);
 }
 
 /* Adds the products of `steps` words, which begin at `tile_at` in the tile and at `x_at` in the

@@ -129,8 +129,9 @@ static void unpack_rest(const tile *t, val rows, val to) {
     emit    *e = t->e;
     uint32_t each = t->kind->columns(e->isa), rest = (uint32_t)(t->of->k % t->span);
     if (!rest) return;
-    unpack_plain(t, emit_at_const(e, rows, quant_row_bytes(t->of->weight, t->of->k - t->span)), NULL,
-                 (t->span - rest) / each, emit_at_const(e, to, tile_word_at(t, (uint32_t)((t->of->k - rest) / each), 0)));
+    val from = emit_at_const(e, rows, quant_row_bytes(t->of->weight, t->of->k - t->span));
+    val own = emit_at_const(e, to, tile_word_at(t, (uint32_t)((t->of->k - rest) / each), 0));
+    unpack_plain(t, from, NULL, (t->span - rest) / each, own);
 }
 
 /* A vector of rows, the first of which is at `rows`. */
