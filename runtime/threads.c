@@ -90,7 +90,8 @@ static bool team_spin(threads_team *team, unsigned epoch, uint64_t limit_ns) {
 }
 
 /* A sleeper counts itself before it looks at the epoch; team_release moves the epoch before it
-   looks at the count. All four are sequentially consistent: one of the two sees the other. */
+   looks at the count: one of the two sees the other. There a fence stands in between, for QEMU lets a load
+   of AArch64 overtake a store that the processor would keep before it (a team slept for ever). */
 static void team_sleep(threads_team *team, unsigned epoch) {
     pthread_mutex_lock(&team->mutex);
     atomic_fetch_add(&team->sleepers, 1);
@@ -101,8 +102,9 @@ static void team_sleep(threads_team *team, unsigned epoch) {
 
 static void team_release(threads_team *team, unsigned epoch) {
     atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-    atomic_store(&team->epoch, epoch + 1);
-    if (atomic_load(&team->sleepers) == 0) return;
+    atomic_store_explicit(&team->epoch, epoch + 1, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&team->sleepers, memory_order_relaxed) == 0) return;
     pthread_mutex_lock(&team->mutex);
     pthread_cond_broadcast(&team->wake);
     pthread_mutex_unlock(&team->mutex);
