@@ -158,10 +158,8 @@ static void ask_ahead(const tile_pass *p, val cache, val at, uint32_t bytes) {
     emit *e = p->a->e;
     val   next = emit_mul_const(e, emit_add(e, p->chunk, emit_i64(e, p->t.chunk)), 2 * p->a->d);
     val   from = emit_at(e, emit_at(e, cache, next), at);
-    for (uint32_t i = 0; p->t.ahead && i < bytes; i += 64) {
-        val args[] = {emit_at_const(e, from, i), emit_i32(e, 0), emit_i32(e, 3), emit_i32(e, 1)};
-        emit_intrinsic(e, "llvm.prefetch", e->ptr, args, 4);
-    }
+    for (uint32_t i = 0; p->t.ahead && i < bytes; i += EMIT_LINE_BYTES)
+        emit_prefetch(e, emit_at_const(e, from, i), EMIT_PREFETCH_L1);
 }
 
 /* ---- the first product */

@@ -97,8 +97,7 @@ static void take_apart(const tile *t, const aside *a, val block, val row) {
                    emit_at(e, a->minima.from, numbers_at), 4);
 }
 
-/* A span of a vector of rows, the first of which is at `from`. Meanwhile as many bytes from `next` on are asked for
-   (NULL: none). */
+/* A span of a vector of rows, the first of which is at `from`. As many bytes from `next` on are asked for. */
 static void unpack_blocks(const tile *t, const aside *a, val from, val next, val to) {
     emit *e = t->e;
     loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, e->isa->lanes), 1);
@@ -110,7 +109,7 @@ static void unpack_blocks(const tile *t, const aside *a, val from, val next, val
     if (t->form->minima) store_numbers(t, &a->minima, to, 1);
 }
 
-/* The same of plain numbers, straight from the rows, of which words from `skip` on are stored. */
+/* The same of plain numbers, straight from the rows, of which words from `skip` on are stored; `next` may be NULL. */
 static void unpack_plain(const tile *t, val from, val next, uint32_t skip, val to) {
     emit    *e = t->e;
     uint32_t lanes = e->isa->lanes;
