@@ -1,5 +1,7 @@
 #include "target.h"
 
+#include "cpu.h"
+
 #include <llvm-c/Analysis.h>
 #include <llvm-c/Core.h>
 #include <llvm-c/Error.h>
@@ -62,6 +64,12 @@ static bool check_x86_features(arena *a, diag *d, const char *features) {
     return true;
 }
 
+/* What this machine's processor has and the system lets programs use; LLVM asks the processor. */
+static const char *native_features(arena *a) {
+    const char *known = take_message(a, LLVMGetHostCPUFeatures());
+    return strstr(known, "+amx-tile") && !cpu_can_run("x86_64 amx") ? join_features(a, known, "-amx-tile") : known;
+}
+
 /* LLVM takes an unknown CPU with a message on standard error; we refuse it. */
 static bool choose_cpu(target *t, arena *a, diag *d, bool native, const char *cpu,
                        const char *features) {
@@ -72,7 +80,7 @@ static bool choose_cpu(target *t, arena *a, diag *d, bool native, const char *cp
     if (!strcmp(cpu, "native")) {
         if (!native) return diag_error(d, "--cpu=native needs the target to be this machine");
         t->cpu = take_message(a, LLVMGetHostCPUName());
-        known = take_message(a, LLVMGetHostCPUFeatures());
+        known = native_features(a);
     } else {
         t->cpu = arena_copy_text(a, cpu, strlen(cpu));
         known = isa_cpu_features(cpu);

@@ -7,6 +7,8 @@
 #if defined(__x86_64__)
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static bool has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
@@ -29,12 +31,22 @@ static bool has_avx512_bf16(void) {
     return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16");
 }
 
+/* Leaf 7, EDX. Linux keeps the tiles' state for those that ask for it. */
+static bool has_amx(void) {
+    enum { BF16 = 1u << 22, TILE = 1u << 24, INT8 = 1u << 25, ALL = BF16 | TILE | INT8 };
+    enum { REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    unsigned a, b, c, d;
+    return has_avx512_bf16() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & ALL) == ALL &&
+           syscall(SYS_arch_prctl, REQ_XCOMP_PERM, XTILEDATA) == 0;
+}
+
 #define ASK __builtin_cpu_init()
 #define ROWS                                 \
     {"x86_64 avx2", has_avx2},               \
     {"x86_64 avx-vnni", has_avx_vnni},       \
     {"x86_64 avx512-vnni", has_avx512_vnni}, \
-    {"x86_64 avx512-bf16", has_avx512_bf16},
+    {"x86_64 avx512-bf16", has_avx512_bf16}, \
+    {"x86_64 amx", has_amx},
 
 #elif defined(__aarch64__) && defined(__linux__)
 

@@ -203,6 +203,7 @@ static const compiled_variant compiled_isas[] = {
     {"avx-vnni", "--cpu=x86-64-v3 --features=+avxvnni", X86_V3 " avx_vnni"},
     {"avx2", "--cpu=x86-64-v3", X86_V3},
     {"generic", "--cpu=x86-64", "sse2"},
+    {"avx512", "--cpu=cooperlake", "amx_tile avx512_bf16"}, /* where the machine's own is AMX */
 };
 
 /* Whether this machine has all of those words. */

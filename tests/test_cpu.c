@@ -35,6 +35,8 @@ static void agrees_with_the_system(void **state) {
     assert_int_equal(cpu_can_run("x86_64 avx2"), avx2);
     assert_int_equal(cpu_can_run("x86_64 avx512-vnni"), vnni);
     assert_int_equal(cpu_can_run("x86_64 avx-vnni"), avx2 && has_flag("avx_vnni"));
+    assert_int_equal(cpu_can_run("x86_64 avx512-bf16"), vnni && has_flag("avx512_bf16"));
+    if (!has_flag("amx_tile") || !has_flag("amx_int8") || !has_flag("amx_bf16")) assert_false(cpu_can_run("x86_64 amx"));
 #else
     skip();
 #endif
@@ -46,6 +48,8 @@ static void names_are_the_compilers(void **state) {
     assert_string_equal(isa_avx2.name, "avx2");
     assert_string_equal(isa_avx_vnni.name, "avx-vnni");
     assert_string_equal(isa_avx512_vnni.name, "avx512-vnni");
+    assert_string_equal(isa_avx512_bf16.name, "avx512-bf16");
+    assert_string_equal(isa_amx.name, "amx");
     assert_string_equal(isa_dotprod.name, "dotprod");
     assert_true(cpu_can_run("x86_64 generic"));
 }

@@ -149,7 +149,7 @@ static long steps_back(const char *assembly, const char *name) {
 /* With asking ahead of time (Zen 4) and without, where a processor's own prefetchers must find out. */
 static void weights_from_memory_are_read_in_order(void **state) {
     (void)state;
-    static const char *const cpus[] = {"znver4", "cascadelake", "haswell", "x86-64"};
+    static const char *const cpus[] = {"znver4", "sapphirerapids", "cascadelake", "haswell", "x86-64"};
     const char *gguf = large_model();
     for (size_t i = 0; i < ARRAY_LEN(cpus); i++) {
         char  flags[64];
@@ -276,6 +276,7 @@ static const struct {
     {"avx2", "--target=x86_64-linux-gnu --cpu=x86-64-v3"},
     {"avx-vnni", "--target=x86_64-linux-gnu --cpu=x86-64-v3 --features=+avxvnni"},
     {"avx512-vnni", "--target=x86_64-linux-gnu --cpu=znver4"},
+    {"amx", "--target=x86_64-linux-gnu --cpu=sapphirerapids"},
     {"avx512 without vnni", "--target=x86_64-linux-gnu --cpu=x86-64-v4"},
     {"generic x86-64", "--target=x86_64-linux-gnu --cpu=x86-64"},
     {"aarch64", "--target=aarch64-linux-gnu"},

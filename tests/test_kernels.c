@@ -33,6 +33,11 @@ static void check_generic(void **state) {
     check_isa(&compiled_isas[3], "");
 }
 
+static void check_avx512(void **state) {
+    (void)state;
+    check_isa(&compiled_isas[4], "");
+}
+
 static void check_that_every_op_was_met(void **state) {
     (void)state;
     for (int k = 0; k < OP_KIND_COUNT; k++)
@@ -45,6 +50,7 @@ int main(void) {
         cmocka_unit_test(check_avx_vnni),
         cmocka_unit_test(check_avx2),
         cmocka_unit_test(check_generic),
+        cmocka_unit_test(check_avx512),
         cmocka_unit_test(check_that_every_op_was_met),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,12 +64,18 @@ static void check_generic(void **state) {
     check_types(&compiled_isas[3]);
 }
 
+static void check_avx512(void **state) {
+    (void)state;
+    check_types(&compiled_isas[4]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_native),
         cmocka_unit_test(check_avx_vnni),
         cmocka_unit_test(check_avx2),
         cmocka_unit_test(check_generic),
+        cmocka_unit_test(check_avx512),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,7 @@
  *
  *     emit.c            helpers            emit_math.c       conversions, sums, exp, sin and cos
  *     emit_dot*.c       a row times x (emit_dot.h)
- *     emit_tile*.c      many rows times many tokens (emit_tile.h)
+ *     emit_tile*.c      many rows times many tokens (emit_tile.h): made, multiplied by vectors or a matrix unit
  *     emit_block*.c     blocks of weights as vectors (emit_block.h), of which both are made
  *     emit_sink.c       where results go: f32, cache, quantized
  *     emit_rope.c       rotation           emit_matmul.c     matrix products
@@ -257,7 +257,7 @@ bool emit_tile_fits(const emit *e, const emit_tiles *t);
    how many bytes `rows` of such rows take, and how many tokens are multiplied at a time. */
 uint32_t emit_tile_rows(const emit *e);
 uint64_t emit_tile_bytes(const emit *e, const emit_tiles *t, uint32_t rows);
-uint32_t emit_tile_tokens(const emit *e, enum quant_type weight);
+uint32_t emit_tile_tokens(const emit *e, const emit_tiles *t);
 
 /* Unpacks the t->rows rows, one tile, that begin at `rows` to `to`, which is aligned to 64. */
 void emit_tile_unpack(emit *e, const emit_tiles *t, val rows, val to);

@@ -147,15 +147,20 @@ static void dots(const matmul *m, val first, val token, val slot, uint32_t n) {
 }
 
 /* Weight w's rows of a unit as tiles. */
-static emit_tiles tiles_of(const matmul *m, uint32_t w) {
-    return (emit_tiles){m->weight_type[w], m->k, m->rows, m->packed, false};
+static emit_tiles tiles_of(const matmul *m, uint32_t w, bool chained) {
+    return (emit_tiles){m->weight_type[w], m->k, m->rows, m->packed, chained};
 }
 
-/* What the tiles of the unit's weights before w take. */
+static uint32_t tile_tokens(const matmul *m, uint32_t w, bool chained) {
+    emit_tiles t = tiles_of(m, w, chained);
+    return emit_tile_tokens(m->e, &t);
+}
+
+/* What the tiles of the unit's weights before w take; chained ones take no more. */
 static uint64_t tiles_bytes(const matmul *m, uint32_t w) {
     uint64_t bytes = 0;
     while (w--) {
-        emit_tiles t = tiles_of(m, w);
+        emit_tiles t = tiles_of(m, w, false);
         bytes += emit_tile_bytes(m->e, &t, (uint32_t)round_up(m->rows, m->e->isa->lanes));
     }
     return bytes;
@@ -163,19 +168,18 @@ static uint64_t tiles_bytes(const matmul *m, uint32_t w) {
 
 static bool by_tiles(const matmul *m) {
     for (uint32_t w = 0; w < m->n_weights; w++) {
-        emit_tiles t = tiles_of(m, w);
+        emit_tiles t = tiles_of(m, w, false);
         if (!emit_tile_fits(m->e, &t)) return false;
-        if (emit_tile_tokens(m->e, m->weight_type[w]) != emit_tile_tokens(m->e, m->weight_type[0]))
-            return false;
+        if (tile_tokens(m, w, false) != tile_tokens(m, 0, false)) return false;
     }
     return m->packed || tiles_bytes(m, m->n_weights) <= TILES_MOST;
 }
 
 /* The tile of weight w whose turn is at row *r of the unit that begins at row `first`; *at is where. A unit's
    last tile ends with it: rows that are no whole vector are taken with some of those before them. */
-static emit_tiles one_tile(const matmul *m, uint32_t w, val first, uint32_t *r, val *at) {
+static emit_tiles one_tile(const matmul *m, uint32_t w, bool chained, val first, uint32_t *r, val *at) {
     emit      *e = m->e;
-    emit_tiles t = tiles_of(m, w);
+    emit_tiles t = tiles_of(m, w, chained);
     uint64_t   before = emit_tile_bytes(e, &t, *r);
     *at = m->packed ? emit_at_const(e, weight_rows(m, w, first), before)
                     : emit_at_const(e, m->tiles, tiles_bytes(m, w) + before);
@@ -185,13 +189,13 @@ static emit_tiles one_tile(const matmul *m, uint32_t w, val first, uint32_t *r, 
     return t;
 }
 
-static void unpack(const matmul *m, val first) {
+static void unpack(const matmul *m, val first, bool chained) {
     emit *e = m->e;
     for (uint32_t w = 0; w < m->n_weights; w++) {
         val        rows = weight_rows(m, w, first), to;
         emit_tiles t;
         for (uint32_t r = 0; r < m->rows; r += t.rows) {
-            t = one_tile(m, w, first, &r, &to);
+            t = one_tile(m, w, chained, first, &r, &to);
             emit_tile_unpack(e, &t, emit_at_const(e, rows, r * quant_row_bytes(t.weight, t.k)), to);
         }
     }
@@ -204,8 +208,7 @@ static void multiply_tiles(const matmul *m, val first, val token, val slot, uint
     emit_tiles t;
     for (uint32_t w = 0; w < m->n_weights; w++)
         for (uint32_t r = 0; r < m->rows; r += t.rows) {
-            t = one_tile(m, w, first, &r, &o.tile);
-            t.chained = chained;
+            t = one_tile(m, w, chained, first, &r, &o.tile);
             o.out = emit_at_const(e, group(m, w, slot), 4ull * r);
             emit_tile_multiply(e, &t, n, &o);
         }
@@ -272,8 +275,9 @@ static void each_few(const matmul *m, multiplier *multiply, val first, uint32_t 
 }
 
 static void all_by_tiles(const matmul *m, multiplier *multiply, val first) {
-    if (!m->packed) unpack(m, first);
-    each_few(m, multiply, first, emit_tile_tokens(m->e, m->weight_type[0]));
+    bool chained = multiply == chained_tiles;
+    if (!m->packed) unpack(m, first, chained);
+    each_few(m, multiply, first, tile_tokens(m, 0, chained));
 }
 
 static branch if_tokens(emit *e, LLVMIntPredicate compare, uint64_t n) {
@@ -397,7 +401,7 @@ val emit_matmul(emit *e, const plan_call *c, enum emit_tokens tokens) {
     if (fresh) {
         bool     tiled = has_tiles(&m, tokens);
         uint32_t slots = tokens != EMIT_ONE ? e->isa->tokens : 1;
-        if (tiled && emit_tile_tokens(e, m.weight_type[0]) > slots) slots = emit_tile_tokens(e, m.weight_type[0]);
+        if (tiled && tile_tokens(&m, 0, false) > slots) slots = tile_tokens(&m, 0, false);
         for (uint32_t w = 0; w < m.n_weights; w++) m.buffer[w] = emit_local(e, 4ull * slots * m.rows);
         if (tiled && !m.packed) m.tiles = emit_local(e, tiles_bytes(&m, m.n_weights));
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);

@@ -65,9 +65,35 @@ static val emit_products(emit *e, const char *name, type operand, type sum, prod
     return e->fn;
 }
 
+/* The same of 8-bit products by a matrix unit: tokens' words, then rows' words, then sums are written over both. */
+static val emit_matrix_products(emit *e, uint64_t *a_round) {
+    const isa_matrix *unit = e->isa->matrix;
+    type     params[] = {e->ptr, e->i64};
+    uint32_t lanes = e->isa->lanes, line = 4 * unit->words;
+    uint64_t vector = 4ull * lanes, group = (uint64_t)unit->tokens * line;
+    val      x[4], w[4];
+    emit_function_begin(e, "peak_dot", e->none, params, 2);
+    val memory = LLVMGetParam(e->fn, 0), rows = emit_at_const(e, memory, unit->groups * group);
+    for (uint32_t g = 0; g < unit->groups; g++) x[g] = emit_at_const(e, memory, g * group);
+    for (uint32_t v = 0; v < unit->vectors; v++) w[v] = emit_at_const(e, rows, vector * unit->words * v);
+    unit->begin(e, unit->tokens, unit->words);
+    for (uint32_t i = 0; i < unit->groups * unit->vectors; i++) unit->zero(e, i / unit->vectors, i % unit->vectors);
+    loop l = emit_loop_begin(e, emit_i64(e, 0), LLVMGetParam(e->fn, 1), 1);
+    unit->multiply(e, MATRIX_I8, unit->groups, x, emit_i64(e, line), unit->vectors, w, vector);
+    emit_loop_end(e, &l, NULL);
+    for (uint32_t i = 0; i < unit->groups * unit->vectors; i++)
+        unit->store(e, i / unit->vectors, i % unit->vectors, emit_at_const(e, memory, vector * unit->tokens * i),
+                    emit_i64(e, vector));
+    unit->end(e);
+    LLVMBuildRetVoid(e->builder);
+    *a_round = 4ull * unit->groups * unit->tokens * unit->vectors * lanes * unit->words;
+    return e->fn;
+}
+
 static val emit_dot_products(emit *e, enum quant_type weight, uint64_t *a_round) {
     grid     g = choose_grid(e);
     uint32_t lanes = e->isa->lanes;
+    if (e->isa->matrix) return emit_matrix_products(e, a_round);
     if (emit_block_in_pairs(emit_block_find(weight), e->isa) > 1) {
         *a_round = (uint64_t)g.n_weights * g.n_activations * 4 * lanes;
         return emit_products(e, "peak_dot", emit_vector(e->i8, 4 * lanes), emit_vector(e->i16, 2 * lanes),

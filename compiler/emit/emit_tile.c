@@ -8,8 +8,8 @@
  *     f32    scales[vectors][lanes]         of quantized types; f16 where they are packed (packed.h)
  *     f32    minima[vectors][lanes]         of those that have them, negative
  *
- * (plain numbers may end with less than a group) so that a few columns of one token, broadcast, meet
- * that many rows at once, and no sum across a vector is left to do. A tile is unpacked once for all
+ * (plain numbers may end with less than a group; where there are planes, minima are a factor and integers) so that
+ * a few columns of one token, broadcast, meet that many rows at once, and no sum across a vector is left to do. A tile is unpacked once for all
  * tokens of a batch (emit_tile_unpack.c); then a few tokens at a time are multiplied with it, their sums
  * in registers. A token's result does not depend on which tokens it is taken with.
  *
@@ -18,25 +18,41 @@
  * Where the dot takes unsigned weights, Σ (q + 128) · x - 128 · Σ x is Σ q · x: the sums begin with
  * the latter (`totals` of isa.h). So it is, with less than 128, where products of few bits are added in
  * pairs (isa.dot_pairs): as many of them as an i16 holds, before they are added to the rest.
+ *
+ * Where the ISA has a matrix unit, it multiplies such tiles as they are (emit_tile_matrix.c).
  */
 #include "emit_tile.h"
 
 /* ---- kinds */
 
-static bool has_pairs(const isa *target, enum quant_type weight) {
-    return emit_block_in_pairs(emit_block_find(weight), target) > 1;
+static bool has_planes(const isa *target, const emit_tiles *of) {
+    const emit_block *form = emit_block_find(of->weight);
+    return target->matrix && target->dot_words && !of->packed && !of->chained && form && form->integers;
 }
 
-static bool has_dot_rows(const isa *target, enum quant_type weight) {
-    return target->dot_rows && emit_block_find(weight);
+static bool has_matrix(const isa *target, const emit_tiles *of) {
+    return target->matrix && !of->packed && !of->chained && emit_block_find(of->weight);
 }
 
-static bool has_dot_bf16(const isa *target, enum quant_type weight) {
-    return target->dot_bf16 && weight == QUANT_BF16;
+static bool has_matrix_bf16(const isa *target, const emit_tiles *of) {
+    return target->matrix && target->dot_bf16 && of->weight == QUANT_BF16;
 }
 
-static bool has_plain(const isa *target, enum quant_type weight) {
-    return target->plain_tokens && (weight == QUANT_F32 || weight == QUANT_F16 || weight == QUANT_BF16);
+static bool has_pairs(const isa *target, const emit_tiles *of) {
+    return emit_block_in_pairs(emit_block_find(of->weight), target) > 1;
+}
+
+static bool has_dot_rows(const isa *target, const emit_tiles *of) {
+    return target->dot_rows && emit_block_find(of->weight);
+}
+
+static bool has_dot_bf16(const isa *target, const emit_tiles *of) {
+    return target->dot_bf16 && of->weight == QUANT_BF16;
+}
+
+static bool has_plain(const isa *target, const emit_tiles *of) {
+    return target->plain_tokens &&
+           (of->weight == QUANT_F32 || of->weight == QUANT_F16 || of->weight == QUANT_BF16);
 }
 
 static uint32_t columns_of_isa(const isa *target) {
@@ -75,6 +91,10 @@ static uint32_t tokens_quantized(const isa *target) {
     return target->tile_tokens;
 }
 
+static uint32_t tokens_matrix(const isa *target) {
+    return target->matrix->tokens * target->matrix->groups;
+}
+
 static uint32_t tokens_pairs(const isa *target) {
     return target->pair_tokens;
 }
@@ -98,23 +118,38 @@ static uint32_t tile_bias(const tile *t) {
 }
 
 /* As bytes, or widened to 16 bits. */
-static val words_quants(const tile *t, val block, uint32_t first, uint32_t n) {
+static void words_quants(const tile *t, val block, uint32_t first, uint32_t n, val *planes) {
     emit    *e = t->e;
     uint32_t columns = t->kind->columns(e->isa);
     emit_span s = emit_span_of(first, n);
     val      quants = t->form->quants(e, t->form, block, &s, tile_bias(t));
     if (columns == 2) quants = emit_cast(e, LLVMSExt, quants, e->i16);
-    return LLVMBuildBitCast(e->builder, quants, emit_vector(e->i32, n / columns), "");
+    planes[0] = LLVMBuildBitCast(e->builder, quants, emit_vector(e->i32, n / columns), "");
 }
 
-static val words_as_f32(const tile *t, val at, uint32_t first, uint32_t n) {
-    (void)first;
-    return emit_load_f32(t->e, t->of->weight, at, n);
+/* A product of a quant and its sub-block's integer, w, of less than 15 bits with its sign: w mod 128, w div 128. */
+static void words_planes(const tile *t, val block, uint32_t first, uint32_t n, val *planes) {
+    emit     *e = t->e;
+    uint32_t  sub = t->form->sub, own = n > sub ? n / sub : 1;
+    emit_span s = emit_span_of(first, n);
+    val minima, integers = t->form->integers(e, t->form, block, &minima);
+    integers = emit_spread(e, emit_pick(e, integers, NULL, first / sub, 1, own), n / own);
+    val w = emit_mul(e, emit_cast(e, LLVMSExt, t->form->quants(e, t->form, block, &s, 0), e->i16), integers);
+    planes[0] = LLVMBuildAnd(e->builder, w, emit_splat_int(e, e->i16, (1 << TILE_PLANE_BITS) - 1, n), "");
+    planes[1] = LLVMBuildAShr(e->builder, w, emit_splat_int(e, e->i16, TILE_PLANE_BITS, n), "");
+    for (uint32_t i = 0; i < 2; i++)
+        planes[i] = LLVMBuildBitCast(e->builder, emit_cast(e, LLVMTrunc, planes[i], e->i8),
+                                     emit_vector(e->i32, n / 4), "");
 }
 
-static val words_as_stored(const tile *t, val at, uint32_t first, uint32_t n) {
+static void words_as_f32(const tile *t, val at, uint32_t first, uint32_t n, val *planes) {
     (void)first;
-    return emit_load(t->e, emit_vector(t->e->i32, n / 2), at, quant_find(t->of->weight)->block_bytes);
+    planes[0] = emit_load_f32(t->e, t->of->weight, at, n);
+}
+
+static void words_as_stored(const tile *t, val at, uint32_t first, uint32_t n, val *planes) {
+    (void)first;
+    planes[0] = emit_load(t->e, emit_vector(t->e->i32, n / 2), at, quant_find(t->of->weight)->block_bytes);
 }
 
 static uint64_t x_quants(const activation_layout *layout) {
@@ -146,6 +181,18 @@ static val dot_bf16(emit *e, val weights, val x, val sum) {
 
 static const tile_kind kinds[] = {
     {
+        .name = "planes", .has = has_planes, .columns = columns_four, .tokens = tokens_matrix,
+        .words = words_planes, .x = x_first, .matrix = true, .planes = true,
+    },
+    {
+        .name = "matrix", .has = has_matrix, .columns = columns_four, .tokens = tokens_matrix,
+        .words = words_quants, .x = x_first, .matrix = true,
+    },
+    {
+        .name = "matrix_bf16", .has = has_matrix_bf16, .columns = columns_two, .tokens = tokens_matrix,
+        .steps = steps_plain, .words = words_as_stored, .x = x_quants, .dot = dot_bf16, .matrix = true,
+    },
+    {
         .name = "pairs", .has = has_pairs, .bias = bias_of_type, .columns = columns_four, .tokens = tokens_pairs,
         .steps = steps_pairs, .words = words_quants, .x = x_first, .dot = dot_pairs, .in_pairs = true,
     },
@@ -163,9 +210,9 @@ static const tile_kind kinds[] = {
     },
 };
 
-static const tile_kind *find_kind(const isa *target, enum quant_type weight) {
+static const tile_kind *find_kind(const isa *target, const emit_tiles *of) {
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-        if (kinds[i].has(target, weight)) return &kinds[i];
+        if (kinds[i].has(target, of)) return &kinds[i];
     return NULL;
 }
 
@@ -174,10 +221,12 @@ static const tile_kind *find_kind(const isa *target, enum quant_type weight) {
 #define SPAN_MOST 256 /* columns of a row that are taken apart at once: a block, or several */
 
 static tile tile_of(emit *e, const emit_tiles *of) {
-    tile t = {.e = e, .kind = find_kind(e->isa, of->weight), .form = emit_block_find(of->weight), .of = of};
+    tile t = {.e = e, .kind = find_kind(e->isa, of), .form = emit_block_find(of->weight), .of = of};
     t.n_vectors = of->rows / e->isa->lanes;
+    t.n_planes = t.kind->planes ? 2 : 1;
     t.row_bytes = quant_row_bytes(of->weight, of->k);
     t.group = t.form ? t.form->sub : t.kind->columns(e->isa) * e->isa->lanes;
+    if (t.kind->planes) t.group = quant_find(of->weight)->block_len;
     t.span = t.form ? SPAN_MOST : t.group;
     while (t.form && of->k % t.span) t.span /= 2;
     return t;
@@ -185,11 +234,15 @@ static tile tile_of(emit *e, const emit_tiles *of) {
 
 uint64_t tile_group_bytes(const tile *t, uint32_t rows) {
     uint32_t numbers = !t->form ? 0 : t->of->packed ? 2 : t->form->minima ? 8 : 4;
-    return (tile_group_words(t) * 4ull + numbers) * rows;
+    return (4ull * (tile_group_words(t) * t->n_planes + tile_integers(t)) + numbers) * rows;
+}
+
+uint32_t tile_x_block(const tile *t) {
+    return quant_find(quant_find(t->of->weight)->activation)->block_len;
 }
 
 bool emit_tile_fits(const emit *e, const emit_tiles *t) {
-    const tile_kind *kind = find_kind(e->isa, t->weight);
+    const tile_kind *kind = find_kind(e->isa, t);
     if (!kind || t->rows < e->isa->lanes) return false;
     uint32_t columns = kind->columns(e->isa);
     return emit_block_find(t->weight) || (t->k % columns == 0 && t->k >= columns * e->isa->lanes);
@@ -199,8 +252,8 @@ uint32_t emit_tile_rows(const emit *e) {
     return e->isa->lanes * e->isa->tile_vectors;
 }
 
-uint32_t emit_tile_tokens(const emit *e, enum quant_type weight) {
-    return find_kind(e->isa, weight)->tokens(e->isa);
+uint32_t emit_tile_tokens(const emit *e, const emit_tiles *t) {
+    return find_kind(e->isa, t)->tokens(e->isa);
 }
 
 uint64_t emit_tile_bytes(const emit *e, const emit_tiles *of, uint32_t rows) {
@@ -210,16 +263,6 @@ uint64_t emit_tile_bytes(const emit *e, const emit_tiles *of, uint32_t rows) {
 }
 
 /* ---- multiplying */
-
-#define MAX_SUMS (EMIT_MAX_TILE_TOKENS * EMIT_MAX_TILE_VECTORS)
-
-/* A tile and a few tokens. Sums and accumulators are [token][vector]. */
-typedef struct product {
-    const tile       *t;
-    uint32_t          n_tokens;
-    activation_layout layout;
-    val               tile, x[EMIT_MAX_TILE_TOKENS]; /* addresses */
-} product;
 
 /* `number`s in memory: a vector of rows at `at` of the tile, or one of token t in all lanes. */
 static val of_rows(const product *p, type number, val at, uint64_t offset) {
@@ -260,12 +303,12 @@ static void multiply_steps(const product *p, val tile_at, val x_at, uint32_t ste
     }
 }
 
-/* The same of `count` words, with a loop where they are more than a few steps. */
-static void multiply_words(const product *p, val tile_at, val x_at, uint32_t count, val *sums) {
+/* With a loop where words are more than a few steps. */
+void tile_multiply_words(const product *p, val tile_at, val x_at, uint32_t count, val *sums) {
     emit    *e = p->t->e;
     uint32_t n = p->n_tokens * p->t->n_vectors, steps = p->t->kind->steps(e->isa), rest = count % steps;
     if (count > steps) {
-        val  next[MAX_SUMS];
+        val  next[TILE_MAX_SUMS];
         loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, count - rest), steps);
         for (uint32_t i = 0; i < n; i++) next[i] = emit_loop_carry(e, &l, sums[i]);
         multiply_steps(p, emit_add(e, tile_at, emit_mul_const(e, l.i, tile_word_at(p->t, 1, 0))),
@@ -287,10 +330,10 @@ static void multiply_together(const product *p, val tile_at, val x_at, uint32_t 
     if (together > count) together = count;
     val ones = emit_splat_int(e, e->i16, 1, lanes);
     for (uint32_t j = 0; j < count; j += together) {
-        val parts[MAX_SUMS];
+        val parts[TILE_MAX_SUMS];
         for (uint32_t i = 0; i < n; i++) parts[i] = LLVMConstNull(emit_vector(e->i16, lanes));
-        multiply_words(p, emit_add(e, tile_at, emit_i64(e, tile_word_at(p->t, j, 0))),
-                       emit_add(e, x_at, emit_i64(e, 4 * j)), together, parts);
+        tile_multiply_words(p, emit_add(e, tile_at, emit_i64(e, tile_word_at(p->t, j, 0))),
+                            emit_add(e, x_at, emit_i64(e, 4 * j)), together, parts);
         for (uint32_t i = 0; i < n; i++) sums[i] = e->isa->dot_words(e, parts[i], ones, sums[i]);
     }
 }
@@ -306,41 +349,78 @@ static val excess(const product *p, uint32_t t, val at) {
 /* Numbers of the rows of a group at `tile_at`, vector v: scales, or minima after them. */
 static val group_numbers(const product *p, val tile_at, uint32_t which, uint32_t v) {
     emit    *e = p->t->e;
-    uint64_t at = tile_word_at(p->t, tile_group_words(p->t) + which, 0);
     uint32_t lanes = e->isa->lanes;
-    if (!p->t->of->packed) return of_rows(p, e->f32, tile_at, at + 4ull * lanes * v);
-    val from = emit_at_const(e, emit_at(e, p->tile, tile_at), at + 2ull * lanes * v);
+    if (!p->t->of->packed) return of_rows(p, e->f32, tile_at, tile_number_at(p->t, which, v));
+    val from = emit_at_const(e, emit_at(e, p->tile, tile_at), tile_number_at(p->t, which, 0) + 2ull * lanes * v);
     return emit_half_to_f32(e, emit_load(e, emit_vector(e->i16, lanes), from, 2 * lanes));
+}
+
+/* Integers · Σ of their sub-blocks' activations, by two, · factors. */
+static void subtract_integers(const product *p, val number, val tile_at, const val *x_scales, uint32_t v, val *acc,
+                              uint32_t apart) {
+    emit    *e = p->t->e;
+    uint32_t pairs = tile_integers(p->t), lanes = e->isa->lanes;
+    uint64_t counts = p->layout.counts[isa_sum_of(p->t->form->sub)];
+    type     words = emit_vector(e->i16, 2 * lanes);
+    val      integers[TILE_MAX_INTEGERS], factors = group_numbers(p, tile_at, TILE_MINIMA, v);
+    val      at = emit_mul_const(e, number, 4ull * pairs);
+    for (uint32_t i = 0; i < pairs; i++) {
+        val both = of_rows(p, e->i32, tile_at, tile_number_at(p->t, TILE_INTEGERS + i, v));
+        integers[i] = LLVMBuildBitCast(e->builder, both, words, "");
+    }
+    for (uint32_t t = 0; t < p->n_tokens; t++) {
+        val sum = LLVMConstNull(emit_vector(e->i32, lanes)), *own = &acc[t * apart];
+        for (uint32_t i = 0; i < pairs; i++) {
+            val both = of_token(p, t, e->i32, at, counts + 4ull * i);
+            sum = e->isa->dot_words(e, integers[i], LLVMBuildBitCast(e->builder, both, words, ""), sum);
+        }
+        *own = emit_fma(e, emit_cast(e, LLVMSIToFP, sum, e->f32), emit_fmul(e, factors, x_scales[t]), *own);
+    }
+}
+
+static void subtract_minima(const product *p, val number, val tile_at, uint32_t v, val *acc, uint32_t apart) {
+    emit    *e = p->t->e;
+    uint64_t sums = p->layout.sums[isa_sum_of(p->t->group)];
+    val      minima = group_numbers(p, tile_at, TILE_MINIMA, v), at = emit_mul_const(e, number, 4);
+    for (uint32_t t = 0; t < p->n_tokens; t++)
+        acc[t * apart] = emit_fma(e, minima, of_token(p, t, e->f32, at, sums), acc[t * apart]);
+}
+
+void tile_add_scaled(const product *p, val number, const val *x_scales, uint32_t v, uint32_t n, const val *sums,
+                     val *acc) {
+    emit *e = p->t->e;
+    val   tile_at = emit_mul_const(e, number, tile_group_bytes(p->t, p->t->of->rows));
+    for (uint32_t i = 0; i < n; i++) {
+        val scales = group_numbers(p, tile_at, TILE_SCALES, v + i);
+        for (uint32_t t = 0; t < p->n_tokens; t++) {
+            val scale = x_scales ? emit_fmul(e, scales, x_scales[t]) : scales;
+            val summed = emit_cast(e, LLVMSIToFP, sums[t * n + i], e->f32);
+            acc[t * n + i] = emit_fma(e, summed, scale, acc[t * n + i]);
+        }
+    }
+    for (uint32_t i = 0; p->t->form->minima && i < n; i++) {
+        if (tile_integers(p->t))
+            subtract_integers(p, number, tile_at, x_scales, v + i, &acc[i], n);
+        else
+            subtract_minima(p, number, tile_at, v + i, &acc[i], n);
+    }
 }
 
 /* Adds the products of sub-block `number` of the row, made in integers from -128 · Σ x or zero on. They are
    scaled by the rows' scales, and by those of the tokens' where these are given. */
 static void multiply_group(const product *p, val number, const val *x_scales, val *acc) {
-    emit        *e = p->t->e;
-    uint32_t     n = p->t->n_vectors, words = tile_group_words(p->t);
-    enum isa_sum sum = isa_sum_of(p->t->group);
-    val          sums[MAX_SUMS], at = emit_mul_const(e, number, 4);
-    val          tile_at = emit_mul_const(e, number, tile_group_bytes(p->t, p->t->of->rows));
+    emit    *e = p->t->e;
+    uint32_t n = p->t->n_vectors, words = tile_group_words(p->t);
+    val      sums[TILE_MAX_SUMS], at = emit_mul_const(e, number, 4);
+    val      tile_at = emit_mul_const(e, number, tile_group_bytes(p->t, p->t->of->rows));
     for (uint32_t t = 0; t < p->n_tokens; t++) {
         val begin = excess(p, t, at);
         for (uint32_t v = 0; v < n; v++) sums[t * n + v] = begin;
     }
-    (p->t->kind->in_pairs ? multiply_together : multiply_words)(p, tile_at, emit_mul_const(e, number, 4ull * words),
-                                                               words, sums);
+    val x_at = emit_mul_const(e, number, 4ull * words);
+    (p->t->kind->in_pairs ? multiply_together : tile_multiply_words)(p, tile_at, x_at, words, sums);
     come_to(p, tile_at, tile_word_at(p->t, words, 0), tile_group_bytes(p->t, p->t->of->rows));
-    for (uint32_t v = 0; v < n; v++) {
-        val scales = group_numbers(p, tile_at, 0, v);
-        for (uint32_t t = 0; t < p->n_tokens; t++) {
-            val scale = x_scales ? emit_fmul(e, scales, x_scales[t]) : scales;
-            val summed = emit_cast(e, LLVMSIToFP, sums[t * n + v], e->f32);
-            acc[t * n + v] = emit_fma(e, summed, scale, acc[t * n + v]);
-        }
-    }
-    for (uint32_t v = 0; p->t->form->minima && v < n; v++) {
-        val minima = group_numbers(p, tile_at, 1, v);
-        for (uint32_t t = 0; t < p->n_tokens; t++)
-            acc[t * n + v] = emit_fma(e, minima, of_token(p, t, e->f32, at, p->layout.sums[sum]), acc[t * n + v]);
-    }
+    tile_add_scaled(p, number, x_scales, 0, n, sums, acc);
 }
 
 /* The sub-blocks of block `number` of the activations, a few in each turn of a loop. */
@@ -348,7 +428,7 @@ static void multiply_groups(const product *p, val number, uint32_t count, val *a
     emit    *e = p->t->e;
     uint32_t n = p->n_tokens * p->t->n_vectors, words = tile_group_words(p->t);
     uint32_t turn = words < p->t->kind->steps(e->isa) ? p->t->kind->steps(e->isa) / words : 1;
-    val      next[MAX_SUMS], first = emit_mul_const(e, number, count);
+    val      next[TILE_MAX_SUMS], first = emit_mul_const(e, number, count);
     if (turn > count) turn = count;
     loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, count), turn);
     for (uint32_t i = 0; i < n; i++) next[i] = emit_loop_carry(e, &l, acc[i]);
@@ -358,12 +438,17 @@ static void multiply_groups(const product *p, val number, uint32_t count, val *a
     for (uint32_t i = 0; i < n; i++) acc[i] = next[i];
 }
 
+void tile_x_scales(const product *p, val number, val *x_scales) {
+    val at = emit_mul_const(p->t->e, number, 4);
+    for (uint32_t t = 0; t < p->n_tokens; t++) x_scales[t] = of_token(p, t, p->t->e->f32, at, p->layout.scales);
+}
+
 /* What one block of activations shares a scale with. */
 static void multiply_block(const product *p, val number, uint32_t block, val *acc) {
     emit    *e = p->t->e;
     uint32_t n = p->t->n_vectors;
-    val      inner[MAX_SUMS], x_scales[EMIT_MAX_TILE_TOKENS], at = emit_mul_const(e, number, 4);
-    for (uint32_t t = 0; t < p->n_tokens; t++) x_scales[t] = of_token(p, t, e->f32, at, p->layout.scales);
+    val      inner[TILE_MAX_SUMS], x_scales[EMIT_MAX_TILE_TOKENS];
+    tile_x_scales(p, number, x_scales);
     if (block == p->t->group) {
         multiply_group(p, number, x_scales, acc);
         return;
@@ -378,7 +463,7 @@ static void multiply_chained(const product *p, uint32_t block, val *acc) {
     emit    *e = p->t->e;
     uint32_t n = p->n_tokens * p->t->n_vectors, chains = EMIT_CHAINS, bytes = 4 * e->isa->lanes;
     type     lanes = emit_vector(e->f32, e->isa->lanes);
-    val      memory = emit_local(e, (uint64_t)chains * n * bytes), next[MAX_SUMS];
+    val      memory = emit_local(e, (uint64_t)chains * n * bytes), next[TILE_MAX_SUMS];
     for (uint32_t i = 0; i < chains * n; i++) emit_store(e, acc[0], emit_at_const(e, memory, i * bytes), bytes);
     loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, p->t->of->k / block), 1);
     val  chain = LLVMBuildAnd(e->builder, l.i, emit_i64(e, chains - 1), "");
@@ -400,12 +485,12 @@ static void multiply_chained(const product *p, uint32_t block, val *acc) {
 static void multiply_blocks(const product *p, val *acc) {
     emit    *e = p->t->e;
     uint32_t n = p->n_tokens * p->t->n_vectors;
-    uint32_t block = quant_find(quant_find(p->t->of->weight)->activation)->block_len;
+    uint32_t block = tile_x_block(p->t);
     if (p->t->of->chained) {
         multiply_chained(p, block, acc);
         return;
     }
-    val      next[MAX_SUMS];
+    val      next[TILE_MAX_SUMS];
     loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, p->t->of->k / block), 1);
     for (uint32_t i = 0; i < n; i++) next[i] = emit_loop_carry(e, &l, acc[i]);
     multiply_block(p, l.i, block, next);
@@ -413,29 +498,39 @@ static void multiply_blocks(const product *p, val *acc) {
     for (uint32_t i = 0; i < n; i++) acc[i] = next[i];
 }
 
+/* All of a product by the ISA's dot. */
+static void multiply(const product *p) {
+    emit    *e = p->t->e;
+    uint32_t n = p->n_tokens * p->t->n_vectors;
+    val      acc[TILE_MAX_SUMS], zero = emit_i64(e, 0), out = p->out;
+    for (uint32_t i = 0; i < n; i++) acc[i] = LLVMConstNull(emit_vector(e->f32, e->isa->lanes));
+    if (p->t->form)
+        multiply_blocks(p, acc);
+    else
+        tile_multiply_words(p, zero, zero, (uint32_t)(p->t->of->k / p->t->kind->columns(e->isa)), acc);
+    for (uint32_t i = 0; i < n; i++) {
+        if (i && i % p->t->n_vectors == 0) out = emit_at(e, out, p->out_stride);
+        emit_store(e, acc[i], emit_at_const(e, out, i % p->t->n_vectors * e->isa->lanes * 4ull), 4);
+    }
+}
+
 /* void (tile, x, stride of x, out, stride of out): out holds a row of f32 sums for each token. */
 static val product_function(const tile *t, uint32_t n_tokens) {
     emit       *e = t->e;
-    uint32_t    n = n_tokens * t->n_vectors;
     const char *name = arena_printf(e->memory, "tile_%s_%s%s_k%llu_r%u_x%u", quant_find(t->of->weight)->name,
                                     t->kind->name, t->of->packed ? "_packed" : t->of->chained ? "_chained" : "",
                                     (unsigned long long)t->of->k, t->of->rows, n_tokens);
     type        params[] = {e->ptr, e->ptr, e->i64, e->ptr, e->i64};
     if (!emit_function_begin(e, name, e->none, params, 5)) return LLVMGetNamedFunction(e->module, name);
-    product p = {.t = t, .n_tokens = n_tokens, .tile = LLVMGetParam(e->fn, 0)};
+    product p = {.t = t, .n_tokens = n_tokens, .tile = LLVMGetParam(e->fn, 0), .x_stride = LLVMGetParam(e->fn, 2),
+                 .out = LLVMGetParam(e->fn, 3), .out_stride = LLVMGetParam(e->fn, 4)};
     p.layout = isa_activation_layout(e->isa, quant_find(t->of->weight)->activation, t->of->k);
     p.x[0] = LLVMGetParam(e->fn, 1);
-    for (uint32_t i = 1; i < n_tokens; i++) p.x[i] = emit_at(e, p.x[i - 1], LLVMGetParam(e->fn, 2));
-    val acc[MAX_SUMS], zero = emit_i64(e, 0);
-    for (uint32_t i = 0; i < n; i++) acc[i] = LLVMConstNull(emit_vector(e->f32, e->isa->lanes));
-    if (t->form)
-        multiply_blocks(&p, acc);
-    else
-        multiply_words(&p, zero, zero, (uint32_t)(t->of->k / t->kind->columns(e->isa)), acc);
-    val out = LLVMGetParam(e->fn, 3);
-    for (uint32_t i = 0; i < n; i++) {
-        if (i && i % t->n_vectors == 0) out = emit_at(e, out, LLVMGetParam(e->fn, 4));
-        emit_store(e, acc[i], emit_at_const(e, out, i % t->n_vectors * e->isa->lanes * 4ull), 4);
+    if (t->kind->matrix) {
+        tile_multiply_matrix(&p);
+    } else {
+        for (uint32_t i = 1; i < n_tokens; i++) p.x[i] = emit_at(e, p.x[i - 1], p.x_stride);
+        multiply(&p);
     }
     LLVMBuildRetVoid(e->builder);
     return LLVMGetNamedFunction(e->module, name);

@@ -18,7 +18,7 @@ static void load_columns(const tile *t, const columns *c, val first, uint32_t st
     emit_turn(e, vectors, steps);
 }
 
-/* The words of a span. Groups of words and steps of them divide one another. */
+/* The words of a span, of one plane. Groups of words and steps of them divide one another. */
 static void store_words(const tile *t, const columns *c, val to) {
     emit    *e = t->e;
     uint32_t lanes = e->isa->lanes, steps = c->n < lanes ? c->n : lanes, words = tile_group_words(t);
@@ -34,20 +34,19 @@ static void store_words(const tile *t, const columns *c, val to) {
     emit_loop_end(e, &l, NULL);
 }
 
-/* The scales of a span's groups, or (`which` = 1) the minima. */
-static void store_numbers(const tile *t, const columns *c, val to, uint32_t which) {
+/* The numbers of a span's groups, `each` of a group, from `which` on. */
+static void store_numbers(const tile *t, const columns *c, val to, uint32_t which, uint32_t each) {
     emit    *e = t->e;
     uint32_t lanes = e->isa->lanes, steps = c->n < lanes ? c->n : lanes;
     val      vectors[EMIT_MAX_LANES];
-    for (uint32_t i = 0; i < c->n; i += steps) {
+    for (uint32_t i = 0; i < c->n; i++) {
+        uint32_t j = i % steps, group = i / each;
         if (c->n == 1)
             vectors[0] = emit_load(e, emit_vector(e->i32, lanes), c->from, 4);
-        else
+        else if (!j)
             load_columns(t, c, emit_i64(e, i), steps, vectors);
-        for (uint32_t j = 0; j < steps; j++)
-            emit_store(e, vectors[j],
-                       emit_at_const(e, to, (i + j) * tile_group_bytes(t, t->of->rows) +
-                                                tile_word_at(t, tile_group_words(t) + which, 0)), lanes * 4);
+        uint64_t at = group * tile_group_bytes(t, t->of->rows) + tile_number_at(t, which + i % each, 0);
+        emit_store(e, vectors[j], emit_at_const(e, to, at), lanes * 4);
     }
 }
 
@@ -69,32 +68,56 @@ static void ask_for(const tile *t, val next) {
 
 /* What a row's blocks are taken apart to, before rows become lanes. */
 typedef struct aside {
-    columns words, scales, minima;
+    columns words[2], scales, minima, integers;
 } aside;
 
+/* Memory for `n` numbers of each of a vector's rows. */
+static columns columns_begin(const tile *t, uint32_t n) {
+    return (columns){emit_local(t->e, 4ull * t->e->isa->lanes * n), n};
+}
+
 static aside aside_begin(const tile *t) {
-    emit    *e = t->e;
-    uint32_t words = t->span / t->kind->columns(e->isa), groups = t->span / t->group;
-    aside    a = {{NULL, words}, {NULL, groups}, {NULL, groups}};
-    a.words.from = emit_local(e, 4ull * e->isa->lanes * words);
-    a.scales.from = emit_local(e, 4ull * e->isa->lanes * groups);
-    if (t->form->minima) a.minima.from = emit_local(e, 4ull * e->isa->lanes * groups);
+    uint32_t groups = t->span / t->group;
+    aside    a = {.scales = columns_begin(t, groups)};
+    for (uint32_t i = 0; i < t->n_planes; i++) a.words[i] = columns_begin(t, t->span / t->kind->columns(t->e->isa));
+    if (t->form->minima) a.minima = columns_begin(t, groups);
+    if (tile_integers(t)) a.integers = columns_begin(t, groups * tile_integers(t));
     return a;
 }
 
-static void take_apart(const tile *t, const aside *a, val block, val row) {
-    emit    *e = t->e;
-    uint32_t n = t->span / quant_find(t->of->weight)->block_len, piece = e->isa->lanes == 16 ? 64 : 32;
-    val      words_at = emit_at(e, a->words.from, emit_mul_const(e, row, 4ull * a->words.n));
-    val      numbers_at = emit_mul_const(e, row, 4ull * a->scales.n);
+static void set_aside(const tile *t, const columns *c, val row, uint32_t first, val v) {
+    emit *e = t->e;
+    emit_store(e, v, emit_at_const(e, emit_at(e, c->from, emit_mul_const(e, row, 4ull * c->n)), 4ull * first), 4);
+}
+
+static void take_words_apart(const tile *t, const aside *a, val block, val row) {
+    uint32_t piece = t->e->isa->lanes == 16 ? 64 : 32;
     if (piece > t->span) piece = t->span;
-    for (uint32_t first = 0; first < t->span; first += piece)
-        emit_store(e, t->kind->words(t, block, first, piece),
-                   emit_at_const(e, words_at, 4ull * (first / t->kind->columns(e->isa))), 4);
-    emit_store(e, emit_block_scales(e, t->form, block, n), emit_at(e, a->scales.from, numbers_at), 4);
+    for (uint32_t first = 0; first < t->span; first += piece) {
+        val planes[2];
+        t->kind->words(t, block, first, piece, planes);
+        for (uint32_t i = 0; i < t->n_planes; i++)
+            set_aside(t, &a->words[i], row, first / t->kind->columns(t->e->isa), planes[i]);
+    }
+}
+
+/* Of a block whose sub-blocks' integers are in its planes, or are set aside. */
+static void take_factors_apart(const tile *t, const aside *a, val block, val row) {
+    emit *e = t->e;
+    val   factors = t->form->factors(e, t->form, block), minima;
+    set_aside(t, &a->scales, row, 0, emit_pick(e, factors, NULL, 0, 1, 1));
+    if (!t->form->minima) return;
+    set_aside(t, &a->minima, row, 0, emit_pick(e, factors, NULL, 1, 1, 1));
+    t->form->integers(e, t->form, block, &minima);
+    set_aside(t, &a->integers, row, 0, minima);
+}
+
+static void take_scales_apart(const tile *t, const aside *a, val block, val row) {
+    emit    *e = t->e;
+    uint32_t n = t->span / quant_find(t->of->weight)->block_len;
+    set_aside(t, &a->scales, row, 0, emit_block_scales(e, t->form, block, n));
     if (t->form->minima)
-        emit_store(e, LLVMBuildFNeg(e->builder, emit_block_minima(e, t->form, block, n), ""),
-                   emit_at(e, a->minima.from, numbers_at), 4);
+        set_aside(t, &a->minima, row, 0, LLVMBuildFNeg(e->builder, emit_block_minima(e, t->form, block, n), ""));
 }
 
 /* A span of a vector of rows, the first of which is at `from`. As many bytes from `next` on are asked for. */
@@ -102,11 +125,14 @@ static void unpack_blocks(const tile *t, const aside *a, val from, val next, val
     emit *e = t->e;
     loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, e->isa->lanes), 1);
     ask_for(t, emit_at(e, next, emit_mul_const(e, l.i, span_bytes(t))));
-    take_apart(t, a, emit_at(e, from, emit_mul_const(e, l.i, t->row_bytes)), l.i);
+    val block = emit_at(e, from, emit_mul_const(e, l.i, t->row_bytes));
+    take_words_apart(t, a, block, l.i);
+    (t->kind->planes ? take_factors_apart : take_scales_apart)(t, a, block, l.i);
     emit_loop_end(e, &l, NULL);
-    store_words(t, &a->words, to);
-    store_numbers(t, &a->scales, to, 0);
-    if (t->form->minima) store_numbers(t, &a->minima, to, 1);
+    for (uint32_t i = 0; i < t->n_planes; i++) store_words(t, &a->words[i], emit_at_const(e, to, tile_plane_at(t, i)));
+    store_numbers(t, &a->scales, to, TILE_SCALES, 1);
+    if (t->form->minima) store_numbers(t, &a->minima, to, TILE_MINIMA, 1);
+    if (tile_integers(t)) store_numbers(t, &a->integers, to, TILE_INTEGERS, tile_integers(t));
 }
 
 /* The same of plain numbers, straight from the rows, of which words from `skip` on are stored; `next` may be NULL. */
@@ -116,7 +142,7 @@ static void unpack_plain(const tile *t, val from, val next, uint32_t skip, val t
     val      vectors[EMIT_MAX_LANES];
     for (uint32_t r = 0; r < lanes; r++) {
         if (next) ask_for(t, emit_at_const(e, next, r * span_bytes(t)));
-        vectors[r] = t->kind->words(t, emit_at_const(e, from, r * t->row_bytes), 0, t->span);
+        t->kind->words(t, emit_at_const(e, from, r * t->row_bytes), 0, t->span, &vectors[r]);
     }
     emit_turn(e, vectors, lanes);
     for (uint32_t j = skip; j < lanes; j++)
@@ -151,8 +177,8 @@ static void unpack_rows(const tile *t, const aside *a, val rows, val to) {
 
 val tile_unpack_function(const tile *t) {
     emit       *e = t->e;
-    const char *name = arena_printf(e->memory, "unpack_%s_k%llu_r%u", quant_find(t->of->weight)->name,
-                                    (unsigned long long)t->of->k, t->of->rows);
+    const char *name = arena_printf(e->memory, "unpack_%s_%s_k%llu_r%u", quant_find(t->of->weight)->name,
+                                    t->kind->name, (unsigned long long)t->of->k, t->of->rows);
     type        params[] = {e->ptr, e->ptr};
     if (!emit_function_begin(e, name, e->none, params, 2)) return LLVMGetNamedFunction(e->module, name);
     aside a = {0};

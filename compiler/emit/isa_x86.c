@@ -111,6 +111,80 @@ static val x86_look_up(emit *e, const int8_t table[16], val index) {
     .dot_rows = vnni_dot_rows, .dot_pairs = x86_dot_pairs, .dot_words = vnni_dot_words,    \
     .narrow = x86_narrow, .look_up = x86_look_up
 
+/* ---- AMX: eight registers of 16 rows of 64 bytes, for sums, tokens' words and rows' words */
+
+enum { AMX_ROWS = 16, AMX_X = 4, AMX_W = 6, AMX_REGISTERS = 8, AMX_GROUPS = AMX_W - AMX_X,
+       AMX_VECTORS = AMX_REGISTERS - AMX_W };
+
+static val amx_register(emit *e, uint32_t n) {
+    return LLVMConstInt(e->i8, n, false);
+}
+
+static val amx_sum(emit *e, uint32_t group, uint32_t vector) {
+    return amx_register(e, group * AMX_VECTORS + vector);
+}
+
+/* The operand of ldtilecfg: palette 1, then from byte 16 on how many bytes a row has, from byte 48 on rows. */
+static val amx_shapes(emit *e, uint32_t n_tokens, uint32_t words) {
+    uint8_t shapes[64] = {1};
+    for (uint32_t i = 0; i < AMX_REGISTERS; i++) {
+        shapes[16 + 2 * i] = (uint8_t)(i >= AMX_X && i < AMX_W ? 4 * words : 64);
+        shapes[48 + i] = (uint8_t)(i < AMX_W ? n_tokens : words);
+    }
+    val bytes = LLVMConstStringInContext(e->context, (const char *)shapes, sizeof shapes, true);
+    return emit_constant(e, arena_printf(e->memory, "amx_x%u_w%u", n_tokens, words), bytes, 64);
+}
+
+static void amx_begin(emit *e, uint32_t n_tokens, uint32_t words) {
+    val args[] = {amx_shapes(e, n_tokens, words)};
+    emit_intrinsic(e, "llvm.x86.ldtilecfg", NULL, args, 1);
+}
+
+static void amx_end(emit *e) {
+    emit_intrinsic(e, "llvm.x86.tilerelease", NULL, NULL, 0);
+}
+
+static void amx_zero(emit *e, uint32_t group, uint32_t vector) {
+    val args[] = {amx_sum(e, group, vector)};
+    emit_intrinsic(e, "llvm.x86.tilezero", NULL, args, 1);
+}
+
+static void amx_load(emit *e, uint32_t to, val from, val stride) {
+    val args[] = {amx_register(e, to), from, stride};
+    emit_intrinsic(e, "llvm.x86.tileloadd64", NULL, args, 3);
+}
+
+static void amx_multiply(emit *e, enum matrix_product kind, uint32_t n_groups, const val *x, val x_stride,
+                         uint32_t n_vectors, const val *w, uint64_t w_stride) {
+    static const char *const names[] = {[MATRIX_I8] = "llvm.x86.tdpbssd", [MATRIX_BF16] = "llvm.x86.tdpbf16ps"};
+    for (uint32_t g = 0; g < n_groups; g++) amx_load(e, AMX_X + g, x[g], x_stride);
+    for (uint32_t v = 0; v < n_vectors; v++) {
+        amx_load(e, AMX_W + v, w[v], emit_i64(e, w_stride));
+        for (uint32_t g = 0; g < n_groups; g++) {
+            val args[] = {amx_sum(e, g, v), amx_register(e, AMX_X + g), amx_register(e, AMX_W + v)};
+            emit_intrinsic(e, names[kind], NULL, args, 3);
+        }
+    }
+}
+
+static void amx_store(emit *e, uint32_t group, uint32_t vector, val to, val stride) {
+    val args[] = {amx_sum(e, group, vector), to, stride};
+    emit_intrinsic(e, "llvm.x86.tilestored64", NULL, args, 3);
+}
+
+static const isa_matrix amx = {
+    .tokens = AMX_ROWS, .words = AMX_ROWS, .groups = AMX_GROUPS, .vectors = AMX_VECTORS,
+    .begin = amx_begin, .end = amx_end, .zero = amx_zero, .multiply = amx_multiply, .store = amx_store,
+};
+
+const isa isa_amx = {
+    .name = "amx",
+    .features = AVX512_VNNI " avx512bf16 amx-tile amx-int8 amx-bf16",
+    AVX512_ROW,
+    .dot_bf16 = vnni_dot_bf16,
+    .matrix = &amx,
+};
+
 const isa isa_avx512_bf16 = {
     .name = "avx512-bf16",
     .features = AVX512_VNNI " avx512bf16",
