@@ -31,7 +31,7 @@ static bool has_avx512_bf16(void) {
     return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16");
 }
 
-/* Leaf 7, EDX. Linux keeps the tiles' state for those that ask for it. */
+/* Leaf 7, EDX. Linux keeps the tiles' state for processes that have asked for it: this does. */
 static bool has_amx(void) {
     enum { BF16 = 1u << 22, TILE = 1u << 24, INT8 = 1u << 25, ALL = BF16 | TILE | INT8 };
     enum { REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };

@@ -96,8 +96,8 @@ ggufc_status ggufc_session_open(ggufc_session **session, const ggufc_session_opt
                          options->model->abi, GGUFC_ABI);
     if (!cpu_can_run(options->model->target))
         return error_set(error, GGUFC_ERROR_OPTIONS,
-                         "compiled for %s, which this processor is not; compile for it, or with "
-                         "--cpu=x86-64 for any", options->model->target);
+                         "compiled for %s, which this processor is not, or the system keeps from "
+                         "programs; compile for it, or with --cpu=x86-64 for any", options->model->target);
     ggufc_session *s = calloc(1, sizeof *s);
     if (!s) return error_set(error, GGUFC_ERROR_MEMORY, "out of memory");
     s->model = options->model;

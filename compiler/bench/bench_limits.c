@@ -2,6 +2,7 @@
  * products are of registers. Of several tries the best counts: a limit is what is possible. */
 #include "bench_parts.h"
 
+#include "cpu.h"
 #include "emit.h"
 #include "threads.h"
 
@@ -47,6 +48,9 @@ static enum quant_type most_multiplied(const graph *g) {
 static bool make_code(bench *b, struct bench_peak *p) {
     const ggufc_compile_options *o = &b->options->engine.compile;
     if (!target_open(&p->machine, b->memory, b->messages, NULL, o->cpu, o->features)) return false;
+    if (!cpu_can_run(p->machine.name))
+        return diag_error(b->messages, "limits are measured by code for %s, which this processor is not",
+                          p->machine.name);
     LLVMContextRef context = LLVMContextCreate();
     LLVMModuleRef  module = LLVMModuleCreateWithNameInContext("peak", context);
     LLVMMemoryBufferRef object = NULL;

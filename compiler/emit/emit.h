@@ -248,6 +248,7 @@ typedef struct emit_tiles {
     uint32_t        rows;
     bool            packed;
     bool            chained; /* a row is added up as emit_dot_is_chained has it, not in one sum */
+    bool            matrix;  /* for a matrix unit; excludes the other two */
 } emit_tiles;
 
 /* Whether there can be tiles of such rows. */

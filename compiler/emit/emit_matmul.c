@@ -29,8 +29,8 @@ typedef struct matmul {
     val         product, up, sum; /* operands, NULL where no trace is kept */
     val         product_stride, up_stride, sum_stride;
     bool        packed; /* the weights are tiles in memory */
-    val         tiles; /* of each weight's rows, in the frame; NULL: row by row */
-    val         buffer[2]; /* isa.tokens × rows f32, of each weight */
+    val         tiles; /* of each weight's rows, in the frame */
+    val         buffer[2]; /* tokens × rows f32, of each weight */
     uint32_t    n_weights;
     uint64_t    k;
 } matmul;
@@ -107,7 +107,11 @@ static void epilogue(const matmul *m, val slot, val token, val first) {
     for (uint32_t from = 0; from < m->rows; from += count) finish_rows(m, slot, token, first, from, count);
 }
 
-/* ---- a few tokens at a time: dots, or tiles */
+/* ---- a few tokens at a time */
+
+/* How they are multiplied: by rows (emit_dot.c), or by tiles, whose sums are in the order of `dots` only where they
+   are chained. */
+enum way { BY_ROWS, BY_TILES, BY_CHAINED_TILES, BY_MATRIX };
 
 /* Rows at a call of a dot: short rows would spend much of their time on the last sum. */
 static uint32_t rows_a_call(const matmul *m, uint32_t n_tokens) {
@@ -126,9 +130,8 @@ static val activations(const matmul *m, val token) {
     return emit_at(e, emit_at(e, e->arena, m->x), emit_mul(e, from, m->x_stride));
 }
 
-/* The rows of a group times tokens token … token + n - 1, into the buffers from `slot` on. A weight's
-   rows are one stream: two that alternate were measured to come from memory at half the speed. */
-static void dots(const matmul *m, val first, val token, val slot, uint32_t n) {
+/* A weight's rows are one stream: two that alternate were measured to come from memory at half the speed. */
+static void multiply_rows(const matmul *m, val first, val token, val slot, uint32_t n) {
     emit    *e = m->e;
     uint32_t n_rows = rows_a_call(m, n);
     val   x = activations(m, token);
@@ -147,81 +150,80 @@ static void dots(const matmul *m, val first, val token, val slot, uint32_t n) {
 }
 
 /* Weight w's rows of a unit as tiles. */
-static emit_tiles tiles_of(const matmul *m, uint32_t w, bool chained) {
-    return (emit_tiles){m->weight_type[w], m->k, m->rows, m->packed, chained};
+static emit_tiles tiles_of(const matmul *m, uint32_t w, enum way way) {
+    return (emit_tiles){
+        .weight = m->weight_type[w], .k = m->k, .rows = m->rows, .packed = m->packed,
+        .chained = way == BY_CHAINED_TILES, .matrix = way == BY_MATRIX,
+    };
 }
 
-static uint32_t tile_tokens(const matmul *m, uint32_t w, bool chained) {
-    emit_tiles t = tiles_of(m, w, chained);
+static uint32_t tile_tokens(const matmul *m, uint32_t w, enum way way) {
+    emit_tiles t = tiles_of(m, w, way);
     return emit_tile_tokens(m->e, &t);
 }
 
-/* What the tiles of the unit's weights before w take; chained ones take no more. */
-static uint64_t tiles_bytes(const matmul *m, uint32_t w) {
+/* What the tiles of the unit's weights before w take. */
+static uint64_t tiles_bytes(const matmul *m, uint32_t w, enum way way) {
     uint64_t bytes = 0;
     while (w--) {
-        emit_tiles t = tiles_of(m, w, false);
+        emit_tiles t = tiles_of(m, w, way);
         bytes += emit_tile_bytes(m->e, &t, (uint32_t)round_up(m->rows, m->e->isa->lanes));
     }
     return bytes;
 }
 
-static bool by_tiles(const matmul *m) {
+/* Whether all weights can be multiplied that way, which is one of tiles. */
+static bool can(const matmul *m, enum way way) {
     for (uint32_t w = 0; w < m->n_weights; w++) {
-        emit_tiles t = tiles_of(m, w, false);
+        emit_tiles t = tiles_of(m, w, way);
         if (!emit_tile_fits(m->e, &t)) return false;
-        if (tile_tokens(m, w, false) != tile_tokens(m, 0, false)) return false;
+        if (tile_tokens(m, w, way) != tile_tokens(m, 0, way)) return false;
     }
-    return m->packed || tiles_bytes(m, m->n_weights) <= TILES_MOST;
+    return m->packed || tiles_bytes(m, m->n_weights, way) <= TILES_MOST;
 }
 
 /* The tile of weight w whose turn is at row *r of the unit that begins at row `first`; *at is where. A unit's
    last tile ends with it: rows that are no whole vector are taken with some of those before them. */
-static emit_tiles one_tile(const matmul *m, uint32_t w, bool chained, val first, uint32_t *r, val *at) {
+static emit_tiles one_tile(const matmul *m, uint32_t w, enum way way, val first, uint32_t *r, val *at) {
     emit      *e = m->e;
-    emit_tiles t = tiles_of(m, w, chained);
+    emit_tiles t = tiles_of(m, w, way);
     uint64_t   before = emit_tile_bytes(e, &t, *r);
     *at = m->packed ? emit_at_const(e, weight_rows(m, w, first), before)
-                    : emit_at_const(e, m->tiles, tiles_bytes(m, w) + before);
+                    : emit_at_const(e, m->tiles, tiles_bytes(m, w, way) + before);
     uint32_t left = m->rows - *r, lanes = e->isa->lanes;
     t.rows = left < lanes ? lanes : left < emit_tile_rows(e) ? left / lanes * lanes : emit_tile_rows(e);
     if (left < lanes) *r = m->rows - lanes;
     return t;
 }
 
-static void unpack(const matmul *m, val first, bool chained) {
+static void unpack(const matmul *m, enum way way, val first) {
     emit *e = m->e;
     for (uint32_t w = 0; w < m->n_weights; w++) {
         val        rows = weight_rows(m, w, first), to;
         emit_tiles t;
         for (uint32_t r = 0; r < m->rows; r += t.rows) {
-            t = one_tile(m, w, chained, first, &r, &to);
+            t = one_tile(m, w, way, first, &r, &to);
             emit_tile_unpack(e, &t, emit_at_const(e, rows, r * quant_row_bytes(t.weight, t.k)), to);
         }
     }
 }
 
-static void multiply_tiles(const matmul *m, val first, val token, val slot, uint32_t n, bool chained) {
+/* The rows of a group times tokens token … token + n - 1, into the buffers from `slot` on. */
+static void multiply(const matmul *m, enum way way, val first, val token, val slot, uint32_t n) {
     emit *e = m->e;
+    if (way == BY_ROWS) {
+        multiply_rows(m, first, token, slot, n);
+        return;
+    }
     emit_tile_operands o = {.x = activations(m, token), .x_stride = m->x_stride};
     o.out_stride = emit_i64(e, 4ull * m->rows);
     emit_tiles t;
     for (uint32_t w = 0; w < m->n_weights; w++)
         for (uint32_t r = 0; r < m->rows; r += t.rows) {
-            t = one_tile(m, w, chained, first, &r, &o.tile);
+            t = one_tile(m, w, way, first, &r, &o.tile);
             o.out = emit_at_const(e, group(m, w, slot), 4ull * r);
             emit_tile_multiply(e, &t, n, &o);
         }
-}
-
-/* The same as `dots`, from tiles, but for the order of sums. */
-static void tiles(const matmul *m, val first, val token, val slot, uint32_t n) {
-    multiply_tiles(m, first, token, slot, n, false);
-}
-
-/* The same as `dots`, where these are chained. */
-static void chained_tiles(const matmul *m, val first, val token, val slot, uint32_t n) {
-    multiply_tiles(m, first, token, slot, n, true);
 }
 
 /* Whether tiles can multiply few tokens as well. */
@@ -231,98 +233,129 @@ static bool is_chained(const matmul *m) {
     return true;
 }
 
-/* Whether a kernel for so many tokens has use for tiles. */
-static bool has_tiles(const matmul *m, enum emit_tokens tokens) {
-    bool wants = tokens == EMIT_ANY || (tokens == EMIT_FEW && (m->packed || is_chained(m)));
-    return wants && by_tiles(m);
+/* How a kernel for so many tokens takes as many as pay for unpacking, or whatever it takes of packed weights. */
+static enum way choose_way(const matmul *m, enum emit_tokens tokens) {
+    if (tokens == EMIT_ANY && !m->packed && can(m, BY_MATRIX)) return BY_MATRIX;
+    if (tokens == EMIT_ANY || m->packed) return can(m, BY_TILES) ? BY_TILES : BY_ROWS;
+    return tokens == EMIT_FEW && is_chained(m) && can(m, BY_CHAINED_TILES) ? BY_CHAINED_TILES : BY_ROWS;
 }
 
 /* ---- all tokens */
 
-typedef void multiplier(const matmul *m, val first, val token, val slot, uint32_t n);
+static branch if_of(emit *e, val n, LLVMIntPredicate compare, uint64_t than) {
+    return emit_if(e, LLVMBuildICmp(e->builder, compare, n, emit_i64(e, than), ""));
+}
 
 /* What is left when fewer than `few` tokens are: each number has a function of its own, or (tiles,
    whose functions are long) its powers of two have. */
-static void rest(const matmul *m, multiplier *multiply, val first, val token, val n, uint32_t few) {
+static void rest(const matmul *m, enum way way, val first, val token, val n, uint32_t few) {
     emit *e = m->e;
-    bool  powers = multiply == tiles;
+    bool  powers = way == BY_TILES;
     for (uint32_t size = powers ? few / 2 : few - 1; size; size = powers ? size / 2 : size - 1) {
         val    part = powers ? LLVMBuildAnd(e->builder, n, emit_i64(e, size), "") : n;
-        branch one = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntEQ, part, emit_i64(e, size), ""));
+        branch one = if_of(e, part, LLVMIntEQ, size);
         val    done = powers ? LLVMBuildAnd(e->builder, n, emit_i64(e, ~(2ull * size - 1)), "") : emit_i64(e, 0);
-        multiply(m, first, emit_add(e, token, done), done, size);
+        multiply(m, way, first, emit_add(e, token, done), done, size);
         emit_if_end(e, &one);
     }
 }
 
-/* All tokens, `few` (a power of two) at a time. */
-static void each_few(const matmul *m, multiplier *multiply, val first, uint32_t few) {
+/* The same by a matrix unit, which takes 16 tokens in the time of one: the last 32, 16 or 8 tokens, of which some may
+   have been multiplied before; or twice half as many, the first and the last, where there are less in all. The first
+   slots are left to those before. */
+static void rest_by_matrix(const matmul *m, val first, val token, val n, uint32_t few) {
     emit *e = m->e;
+    val   base = emit_i64(e, few), end = emit_add(e, base, n);
+    for (uint32_t size = TILE_LEAST; size <= few; size *= 2) {
+        bool   least = size == TILE_LEAST;
+        branch up_to = if_of(e, n, LLVMIntULE, size), above = if_of(e, n, LLVMIntUGT, least ? 0 : size / 2);
+        val    all = emit_i64(e, size), half = emit_i64(e, size / 2);
+        branch enough = if_of(e, e->n_tokens, LLVMIntUGE, size);
+        multiply(m, BY_MATRIX, first, emit_sub(e, e->n_tokens, all), emit_sub(e, end, all), size);
+        emit_if_end(e, &enough);
+        if (!least) {
+            branch less = if_of(e, e->n_tokens, LLVMIntULT, size);
+            multiply(m, BY_MATRIX, first, token, base, size / 2);
+            multiply(m, BY_MATRIX, first, emit_sub(e, e->n_tokens, half), emit_sub(e, end, half), size / 2);
+            emit_if_end(e, &less);
+        }
+        emit_if_end(e, &above);
+        emit_if_end(e, &up_to);
+    }
+}
+
+/* How many tokens' sums the buffers are for, of `few` at a time. */
+static uint32_t n_slots(enum way way, uint32_t few) {
+    return way == BY_MATRIX ? 2 * few : few;
+}
+
+/* All tokens, `few` (a power of two) at a time. */
+static void each_few(const matmul *m, enum way way, val first, uint32_t few) {
+    emit *e = m->e;
+    val   base = emit_i64(e, n_slots(way, few) - few);
     loop  l = emit_loop_begin(e, emit_i64(e, 0), e->n_tokens, few);
     val   left = emit_sub(e, e->n_tokens, l.i), all = emit_i64(e, few);
     val   whole = LLVMBuildICmp(e->builder, LLVMIntUGE, left, all, "");
     val   n = LLVMBuildSelect(e->builder, whole, all, left, "");
     branch many = emit_if(e, whole);
-    multiply(m, first, l.i, emit_i64(e, 0), few);
+    multiply(m, way, first, l.i, base, few);
     emit_if_end(e, &many);
     branch less = emit_if(e, LLVMBuildNot(e->builder, whole, ""));
-    rest(m, multiply, first, l.i, n, few);
+    if (way == BY_MATRIX)
+        rest_by_matrix(m, first, l.i, n, few);
+    else
+        rest(m, way, first, l.i, n, few);
     emit_if_end(e, &less);
     loop each = emit_loop_begin(e, emit_i64(e, 0), n, 1);
-    epilogue(m, each.i, emit_add(e, l.i, each.i), first);
+    epilogue(m, emit_add(e, base, each.i), emit_add(e, l.i, each.i), first);
     emit_loop_end(e, &each, NULL);
     emit_loop_end(e, &l, NULL);
 }
 
-static void all_by_tiles(const matmul *m, multiplier *multiply, val first) {
-    bool chained = multiply == chained_tiles;
-    if (!m->packed) unpack(m, first, chained);
-    each_few(m, multiply, first, tile_tokens(m, 0, chained));
-}
-
-static branch if_tokens(emit *e, LLVMIntPredicate compare, uint64_t n) {
-    return emit_if(e, LLVMBuildICmp(e->builder, compare, e->n_tokens, emit_i64(e, n), ""));
+static void all_by_tiles(const matmul *m, enum way way, val first) {
+    if (!m->packed) unpack(m, way, first);
+    each_few(m, way, first, tile_tokens(m, 0, way));
 }
 
 static void few_tokens(const matmul *m, val first) {
     emit *e = m->e;
     if (!is_chained(m)) {
-        each_few(m, dots, first, e->isa->tokens);
+        each_few(m, BY_ROWS, first, e->isa->tokens);
         return;
     }
-    branch some = if_tokens(e, LLVMIntUGE, CHAIN_LEAST);
-    all_by_tiles(m, chained_tiles, first);
+    branch some = if_of(e, e->n_tokens, LLVMIntUGE, CHAIN_LEAST);
+    all_by_tiles(m, BY_CHAINED_TILES, first);
     emit_if_end(e, &some);
-    branch fewer = if_tokens(e, LLVMIntULT, CHAIN_LEAST);
-    each_few(m, dots, first, 2);
+    branch fewer = if_of(e, e->n_tokens, LLVMIntULT, CHAIN_LEAST);
+    each_few(m, BY_ROWS, first, 2);
     emit_if_end(e, &fewer);
 }
 
-static void all_tokens(const matmul *m, enum emit_tokens tokens, val first) {
+static void all_tokens(const matmul *m, enum way way, val first) {
     emit *e = m->e;
     if (m->packed) {
-        all_by_tiles(m, tiles, first);
+        all_by_tiles(m, way, first);
         return;
     }
-    if (!m->tiles) {
-        each_few(m, dots, first, e->isa->tokens);
+    if (way == BY_ROWS) {
+        each_few(m, way, first, e->isa->tokens);
         return;
     }
-    if (tokens == EMIT_FEW) {
+    if (way == BY_CHAINED_TILES) {
         few_tokens(m, first);
         return;
     }
-    branch many = if_tokens(e, LLVMIntUGE, TILE_LEAST);
-    all_by_tiles(m, tiles, first);
+    branch many = if_of(e, e->n_tokens, LLVMIntUGE, TILE_LEAST);
+    all_by_tiles(m, way, first);
     emit_if_end(e, &many);
-    branch few = if_tokens(e, LLVMIntULT, TILE_LEAST);
+    branch few = if_of(e, e->n_tokens, LLVMIntULT, TILE_LEAST);
     few_tokens(m, first);
     emit_if_end(e, &few);
 }
 
-static void one_token(const matmul *m, val first) {
+static void one_token(const matmul *m, enum way way, val first) {
     val zero = emit_i64(m->e, 0);
-    (m->packed ? tiles : dots)(m, first, zero, zero, 1);
+    multiply(m, way, first, zero, zero, 1);
     epilogue(m, zero, zero, first);
 }
 
@@ -399,17 +432,18 @@ val emit_matmul(emit *e, const plan_call *c, enum emit_tokens tokens) {
     bool   fresh = emit_kernel_begin(e, name);
     matmul m = begin(e, c);
     if (fresh) {
-        bool     tiled = has_tiles(&m, tokens);
+        enum way way = choose_way(&m, tokens);
         uint32_t slots = tokens != EMIT_ONE ? e->isa->tokens : 1;
-        if (tiled && tile_tokens(&m, 0, false) > slots) slots = tile_tokens(&m, 0, false);
+        uint32_t by_tiles = way != BY_ROWS ? n_slots(way, tile_tokens(&m, 0, way)) : 0;
+        if (by_tiles > slots) slots = by_tiles;
         for (uint32_t w = 0; w < m.n_weights; w++) m.buffer[w] = emit_local(e, 4ull * slots * m.rows);
-        if (tiled && !m.packed) m.tiles = emit_local(e, tiles_bytes(&m, m.n_weights));
+        if (way != BY_ROWS && !m.packed) m.tiles = emit_local(e, tiles_bytes(&m, m.n_weights, way));
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);
         val  first = first_row(&m, unit.i);
         if (tokens != EMIT_ONE)
-            all_tokens(&m, tokens, first);
+            all_tokens(&m, way, first);
         else
-            one_token(&m, first);
+            one_token(&m, way, first);
         emit_loop_end(e, &unit, NULL);
         emit_kernel_end(e);
     }

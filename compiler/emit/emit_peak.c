@@ -70,23 +70,23 @@ static val emit_matrix_products(emit *e, uint64_t *a_round) {
     const isa_matrix *unit = e->isa->matrix;
     type     params[] = {e->ptr, e->i64};
     uint32_t lanes = e->isa->lanes, line = 4 * unit->words;
-    uint64_t vector = 4ull * lanes, group = (uint64_t)unit->tokens * line;
-    val      x[4], w[4];
+    uint64_t vector = 4ull * lanes, band = (uint64_t)unit->tokens * line;
+    val      x[ISA_MAX_SUMS], w[ISA_MAX_SUMS];
     emit_function_begin(e, "peak_dot", e->none, params, 2);
-    val memory = LLVMGetParam(e->fn, 0), rows = emit_at_const(e, memory, unit->groups * group);
-    for (uint32_t g = 0; g < unit->groups; g++) x[g] = emit_at_const(e, memory, g * group);
+    val memory = LLVMGetParam(e->fn, 0), rows = emit_at_const(e, memory, unit->bands * band);
+    for (uint32_t g = 0; g < unit->bands; g++) x[g] = emit_at_const(e, memory, g * band);
     for (uint32_t v = 0; v < unit->vectors; v++) w[v] = emit_at_const(e, rows, vector * unit->words * v);
     unit->begin(e, unit->tokens, unit->words);
-    for (uint32_t i = 0; i < unit->groups * unit->vectors; i++) unit->zero(e, i / unit->vectors, i % unit->vectors);
+    for (uint32_t i = 0; i < unit->bands * unit->vectors; i++) unit->zero(e, i / unit->vectors, i % unit->vectors);
     loop l = emit_loop_begin(e, emit_i64(e, 0), LLVMGetParam(e->fn, 1), 1);
-    unit->multiply(e, MATRIX_I8, unit->groups, x, emit_i64(e, line), unit->vectors, w, vector);
+    unit->multiply(e, MATRIX_I8, unit->bands, x, emit_i64(e, line), unit->vectors, w, vector);
     emit_loop_end(e, &l, NULL);
-    for (uint32_t i = 0; i < unit->groups * unit->vectors; i++)
+    for (uint32_t i = 0; i < unit->bands * unit->vectors; i++)
         unit->store(e, i / unit->vectors, i % unit->vectors, emit_at_const(e, memory, vector * unit->tokens * i),
                     emit_i64(e, vector));
     unit->end(e);
     LLVMBuildRetVoid(e->builder);
-    *a_round = 4ull * unit->groups * unit->tokens * unit->vectors * lanes * unit->words;
+    *a_round = 4ull * unit->bands * unit->tokens * unit->vectors * lanes * unit->words;
     return e->fn;
 }
 

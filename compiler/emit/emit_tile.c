@@ -8,8 +8,8 @@
  *     f32    scales[vectors][lanes]         of quantized types; f16 where they are packed (packed.h)
  *     f32    minima[vectors][lanes]         of those that have them, negative
  *
- * (plain numbers may end with less than a group; where there are planes, minima are a factor and integers) so that
- * a few columns of one token, broadcast, meet that many rows at once, and no sum across a vector is left to do. A tile is unpacked once for all
+ * (plain numbers may end with less than a group) so that a few columns of one token, broadcast, meet
+ * that many rows at once, and no sum across a vector is left to do. A tile is unpacked once for all
  * tokens of a batch (emit_tile_unpack.c); then a few tokens at a time are multiplied with it, their sums
  * in registers. A token's result does not depend on which tokens it is taken with.
  *
@@ -19,7 +19,13 @@
  * the latter (`totals` of isa.h). So it is, with less than 128, where products of few bits are added in
  * pairs (isa.dot_pairs): as many of them as an i16 holds, before they are added to the rest.
  *
- * Where the ISA has a matrix unit, it multiplies such tiles as they are (emit_tile_matrix.c).
+ * A matrix unit multiplies such tiles as they are (emit_tile_matrix.c). For one, quants of blocks of 256 whose
+ * sub-blocks have integers, as K-quants, are multiplied by these when they are unpacked, and a group is a block:
+ *
+ *     i8     words[256 / 4][planes][vectors][lanes][4]   w mod 128, then w div 128
+ *     f32    scales[vectors][lanes]                      the block's
+ *     f32    minima[vectors][lanes]                      the block's factor of these, and
+ *     i16    integers[sub-blocks / 2][vectors][lanes][2]
  */
 #include "emit_tile.h"
 
@@ -27,31 +33,31 @@
 
 static bool has_planes(const isa *target, const emit_tiles *of) {
     const emit_block *form = emit_block_find(of->weight);
-    return target->matrix && target->dot_words && !of->packed && !of->chained && form && form->integers;
+    return of->matrix && target->matrix && target->dot_words && form && form->integers;
 }
 
 static bool has_matrix(const isa *target, const emit_tiles *of) {
-    return target->matrix && !of->packed && !of->chained && emit_block_find(of->weight);
+    return of->matrix && target->matrix && emit_block_find(of->weight);
 }
 
 static bool has_matrix_bf16(const isa *target, const emit_tiles *of) {
-    return target->matrix && target->dot_bf16 && of->weight == QUANT_BF16;
+    return of->matrix && target->matrix && target->dot_bf16 && of->weight == QUANT_BF16;
 }
 
 static bool has_pairs(const isa *target, const emit_tiles *of) {
-    return emit_block_in_pairs(emit_block_find(of->weight), target) > 1;
+    return !of->matrix && emit_block_in_pairs(emit_block_find(of->weight), target) > 1;
 }
 
 static bool has_dot_rows(const isa *target, const emit_tiles *of) {
-    return target->dot_rows && emit_block_find(of->weight);
+    return !of->matrix && target->dot_rows && emit_block_find(of->weight);
 }
 
 static bool has_dot_bf16(const isa *target, const emit_tiles *of) {
-    return target->dot_bf16 && of->weight == QUANT_BF16;
+    return !of->matrix && target->dot_bf16 && of->weight == QUANT_BF16;
 }
 
 static bool has_plain(const isa *target, const emit_tiles *of) {
-    return target->plain_tokens &&
+    return !of->matrix && target->plain_tokens &&
            (of->weight == QUANT_F32 || of->weight == QUANT_F16 || of->weight == QUANT_BF16);
 }
 
@@ -92,7 +98,7 @@ static uint32_t tokens_quantized(const isa *target) {
 }
 
 static uint32_t tokens_matrix(const isa *target) {
-    return target->matrix->tokens * target->matrix->groups;
+    return target->matrix->tokens * target->matrix->bands;
 }
 
 static uint32_t tokens_pairs(const isa *target) {
@@ -127,19 +133,32 @@ static void words_quants(const tile *t, val block, uint32_t first, uint32_t n, v
     planes[0] = LLVMBuildBitCast(e->builder, quants, emit_vector(e->i32, n / columns), "");
 }
 
-/* A product of a quant and its sub-block's integer, w, of less than 15 bits with its sign: w mod 128, w div 128. */
+/* What is left of each i16 of v, moved up by `up` bits, or down where that is negative. */
+static val moved_bits(emit *e, val v, int32_t up, uint64_t mask) {
+    val by = emit_splat_int(e, e->i16, (uint64_t)(up < 0 ? -up : up), emit_length(v));
+    v = up < 0 ? LLVMBuildAShr(e->builder, v, by, "") : LLVMBuildShl(e->builder, v, by, "");
+    return LLVMBuildAnd(e->builder, v, emit_splat_int(e, e->i16, mask, emit_length(v)), "");
+}
+
+/* Products of quants and their sub-blocks' integers, in planes: as i16 the even quants, the low bytes of a
+   little-endian i16, and the odd ones. */
 static void words_planes(const tile *t, val block, uint32_t first, uint32_t n, val *planes) {
     emit     *e = t->e;
-    uint32_t  sub = t->form->sub, own = n > sub ? n / sub : 1;
+    uint32_t  sub = t->form->sub, own = n > sub ? n / sub : 1, pairs = n / 2, low = (1u << TILE_PLANE_BITS) - 1;
     emit_span s = emit_span_of(first, n);
-    val minima, integers = t->form->integers(e, t->form, block, &minima);
-    integers = emit_spread(e, emit_pick(e, integers, NULL, first / sub, 1, own), n / own);
-    val w = emit_mul(e, emit_cast(e, LLVMSExt, t->form->quants(e, t->form, block, &s, 0), e->i16), integers);
-    planes[0] = LLVMBuildAnd(e->builder, w, emit_splat_int(e, e->i16, (1 << TILE_PLANE_BITS) - 1, n), "");
-    planes[1] = LLVMBuildAShr(e->builder, w, emit_splat_int(e, e->i16, TILE_PLANE_BITS, n), "");
+    val       minima, integers = t->form->integers(e, t->form, block, &minima);
+    integers = emit_spread(e, emit_pick(e, integers, NULL, first / sub, 1, own), pairs / own);
+    val both = t->form->quants(e, t->form, block, &s, 0), eight = emit_splat_int(e, e->i16, 8, pairs);
+    both = LLVMBuildBitCast(e->builder, both, emit_vector(e->i16, pairs), "");
+    val even = LLVMBuildAShr(e->builder, LLVMBuildShl(e->builder, both, eight, ""), eight, "");
+    val odd = LLVMBuildAShr(e->builder, both, eight, "");
+    even = emit_mul(e, even, integers);
+    odd = emit_mul(e, odd, integers);
+    planes[0] = LLVMBuildOr(e->builder, moved_bits(e, even, 0, low), moved_bits(e, odd, 8, low << 8), "");
+    planes[1] = LLVMBuildOr(e->builder, moved_bits(e, even, -TILE_PLANE_BITS, 0xff),
+                            moved_bits(e, odd, 8 - TILE_PLANE_BITS, 0xff00), "");
     for (uint32_t i = 0; i < 2; i++)
-        planes[i] = LLVMBuildBitCast(e->builder, emit_cast(e, LLVMTrunc, planes[i], e->i8),
-                                     emit_vector(e->i32, n / 4), "");
+        planes[i] = LLVMBuildBitCast(e->builder, planes[i], emit_vector(e->i32, n / 4), "");
 }
 
 static void words_as_f32(const tile *t, val at, uint32_t first, uint32_t n, val *planes) {
@@ -218,8 +237,6 @@ static const tile_kind *find_kind(const isa *target, const emit_tiles *of) {
 
 /* ---- sizes */
 
-#define SPAN_MOST 256 /* columns of a row that are taken apart at once: a block, or several */
-
 static tile tile_of(emit *e, const emit_tiles *of) {
     tile t = {.e = e, .kind = find_kind(e->isa, of), .form = emit_block_find(of->weight), .of = of};
     t.n_vectors = of->rows / e->isa->lanes;
@@ -227,7 +244,7 @@ static tile tile_of(emit *e, const emit_tiles *of) {
     t.row_bytes = quant_row_bytes(of->weight, of->k);
     t.group = t.form ? t.form->sub : t.kind->columns(e->isa) * e->isa->lanes;
     if (t.kind->planes) t.group = quant_find(of->weight)->block_len;
-    t.span = t.form ? SPAN_MOST : t.group;
+    t.span = t.form ? TILE_SPAN_MOST : t.group;
     while (t.form && of->k % t.span) t.span /= 2;
     return t;
 }

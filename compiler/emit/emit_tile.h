@@ -39,7 +39,7 @@ struct tile {
     uint32_t          n_vectors; /* of rows */
     uint32_t          n_planes;  /* of each vector's words */
     uint64_t          row_bytes; /* as stored */
-    uint32_t          group;     /* columns that share a scale, or (plain numbers) a vector's */
+    uint32_t          group;     /* columns that are summed before they are scaled, or (plain numbers) a vector's */
     uint32_t          span;      /* columns of whole blocks and groups, unpacked at once */
 };
 
@@ -52,6 +52,7 @@ struct product {
     val               x_stride, out, out_stride; /* of x[0]; where a row of f32 sums for each token goes */
 };
 
+#define TILE_SPAN_MOST 256 /* columns of a row that are taken apart at once: a block, or several */
 #define TILE_MAX_INTEGERS 8 /* pairs of a group's minima */
 #define TILE_MAX_SUMS (EMIT_MAX_TILE_TOKENS * EMIT_MAX_TILE_VECTORS)
 
@@ -68,7 +69,9 @@ static inline uint64_t tile_plane_at(const tile *t, uint32_t plane) {
     return 4ull * t->e->isa->lanes * t->n_vectors * plane;
 }
 
-#define TILE_PLANE_BITS 7 /* of a product, in the first plane: without a sign, as the second's bytes have it */
+/* Bits of a product in the first plane; the second has the rest, with the sign. No type's are of more than 14 with it
+   (Q6_K: 32 · 128), which leaves one to spare. */
+enum { TILE_PLANE_BITS = 7 };
 
 /* The numbers after the words, of 32 bits for each row: scales, minima, integers of minima by two. */
 enum { TILE_SCALES, TILE_MINIMA, TILE_INTEGERS };

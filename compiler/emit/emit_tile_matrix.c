@@ -9,64 +9,66 @@
  * often would cost more. */
 #include "emit_tile.h"
 
-#define TOGETHER 4  /* groups that are multiplied before they are scaled */
+#define TOGETHER 2  /* groups that are multiplied before they are scaled */
 #define AT_ONCE  8  /* tokens that are scaled at a time */
 
 _Static_assert(AT_ONCE <= EMIT_MAX_TILE_TOKENS, "a product has so many");
 
-/* What the unit takes at a time of a product: some vectors of its rows, all of its tokens. */
-typedef struct step {
+/* What the unit makes at a time of a product: sums of some vectors of its rows, and of all of its tokens,
+   which are in bands for the unit's registers. */
+typedef struct grid {
     const product *p;
-    uint32_t       n_groups, group;    /* of tokens; how many of them in each */
-    uint32_t       v, n_vectors;       /* of rows, from vector v on */
-    uint32_t       n_sums, words;      /* of a group: vectors of all planes; words of a row at a time */
-    val            sums;               /* memory: [TOGETHER][n_sums][tokens][lanes] */
-} step;
+    uint32_t       n_bands, band;  /* how many tokens one has */
+    uint32_t       v, n_vectors;   /* of rows, from vector v on */
+    uint32_t       n_sums;         /* of a band: vectors of all planes */
+    uint32_t       words;          /* of a row that the unit takes in a step */
+    val            memory;         /* for sums: [TOGETHER][n_sums][tokens][lanes] */
+} grid;
 
 static uint32_t step_words(const tile *t) {
     uint32_t words = tile_group_words(t), most = t->e->isa->matrix->words;
     return words < most ? words : most;
 }
 
-static uint64_t sum_at(const step *s, uint32_t sum, uint32_t token) {
+static uint64_t sum_at(const grid *s, uint32_t sum, uint32_t token) {
     return 4ull * s->p->t->e->isa->lanes * (sum * s->p->n_tokens + token);
 }
 
-static void zero_sums(const step *s) {
+static void zero_sums(const grid *s) {
     emit *e = s->p->t->e;
-    for (uint32_t g = 0; g < s->n_groups; g++)
+    for (uint32_t g = 0; g < s->n_bands; g++)
         for (uint32_t i = 0; i < s->n_sums; i++) e->isa->matrix->zero(e, g, i);
 }
 
-static void store_sums(const step *s, val to) {
+static void store_sums(const grid *s, val to) {
     emit *e = s->p->t->e;
-    for (uint32_t g = 0; g < s->n_groups; g++)
+    for (uint32_t g = 0; g < s->n_bands; g++)
         for (uint32_t i = 0; i < s->n_sums; i++)
-            e->isa->matrix->store(e, g, i, emit_at_const(e, to, sum_at(s, i, g * s->group)),
+            e->isa->matrix->store(e, g, i, emit_at_const(e, to, sum_at(s, i, g * s->band)),
                                   emit_i64(e, 4ull * e->isa->lanes));
 }
 
 /* Words from `tile_at` in the tile and `x_at` in the activations' words on. */
-static void multiply_step(const step *s, val tile_at, val x_at) {
+static void matrix_step(const grid *s, val tile_at, val x_at) {
     const product *p = s->p;
     const tile    *t = p->t;
     emit          *e = t->e;
-    val            x[4], w[4];
-    for (uint32_t g = 0; g < s->n_groups; g++) {
-        val first = emit_at(e, p->x[0], emit_mul_const(e, p->x_stride, g * s->group));
+    val            x[ISA_MAX_SUMS], w[ISA_MAX_SUMS];
+    for (uint32_t g = 0; g < s->n_bands; g++) {
+        val first = emit_at(e, p->x[0], emit_mul_const(e, p->x_stride, g * s->band));
         x[g] = emit_at(e, emit_at_const(e, first, t->kind->x(&p->layout)), x_at);
     }
     for (uint32_t i = 0; i < s->n_sums; i++) {
         uint64_t at = tile_word_at(t, 0, s->v + i % s->n_vectors) + tile_plane_at(t, i / s->n_vectors);
         w[i] = emit_at_const(e, emit_at(e, p->tile, tile_at), at);
     }
-    e->isa->matrix->multiply(e, t->form ? MATRIX_I8 : MATRIX_BF16, s->n_groups, x, p->x_stride, s->n_sums, w,
+    e->isa->matrix->multiply(e, t->form ? MATRIX_I8 : MATRIX_BF16, s->n_bands, x, p->x_stride, s->n_sums, w,
                              tile_word_at(t, 1, 0));
 }
 
 /* ---- quantized numbers */
 
-static void multiply_group(const step *s, val number, val to) {
+static void matrix_group(const grid *s, val number, val to) {
     const tile *t = s->p->t;
     emit       *e = t->e;
     uint32_t    words = tile_group_words(t);
@@ -74,13 +76,13 @@ static void multiply_group(const step *s, val number, val to) {
     val         x_at = emit_mul_const(e, number, 4ull * words);
     zero_sums(s);
     for (uint32_t j = 0; j < words; j += s->words)
-        multiply_step(s, emit_add(e, tile_at, emit_i64(e, tile_word_at(t, j, 0))),
+        matrix_step(s, emit_add(e, tile_at, emit_i64(e, tile_word_at(t, j, 0))),
                       emit_add(e, x_at, emit_i64(e, 4 * j)));
     store_sums(s, to);
 }
 
 /* Sum i of the tokens from the first of `sums` on, with its high plane. */
-static val load_sum(const step *s, val sums, uint32_t i, uint32_t token) {
+static val load_sum(const grid *s, val sums, uint32_t i, uint32_t token) {
     emit    *e = s->p->t->e;
     uint32_t lanes = e->isa->lanes;
     type     vector = emit_vector(e->i32, lanes);
@@ -91,7 +93,7 @@ static val load_sum(const step *s, val sums, uint32_t i, uint32_t token) {
 }
 
 /* The product of q->n_tokens of the tokens: their addresses, from token `first` (i64) on. */
-static product of_tokens(const step *s, val first, uint32_t n_tokens) {
+static product of_tokens(const grid *s, val first, uint32_t n_tokens) {
     emit   *e = s->p->t->e;
     product q = *s->p;
     q.n_tokens = n_tokens;
@@ -103,7 +105,7 @@ static product of_tokens(const step *s, val first, uint32_t n_tokens) {
 
 /* The sums of `count` groups from number `from` on, of all tokens, are scaled and added to those in q's place, a few
    tokens at a time. */
-static void scale_groups(const step *s, val from, uint32_t count) {
+static void scale_groups(const grid *s, val from, uint32_t count) {
     const tile *t = s->p->t;
     emit       *e = t->e;
     uint32_t    n_tokens = s->p->n_tokens < AT_ONCE ? s->p->n_tokens : AT_ONCE, n = s->n_vectors;
@@ -116,7 +118,8 @@ static void scale_groups(const step *s, val from, uint32_t count) {
     for (uint32_t i = 0; i < n_tokens * n; i++)
         acc[i] = emit_load(e, vector, emit_at_const(e, rows[i / n], 4ull * e->isa->lanes * (i % n)), 4);
     for (uint32_t c = 0; c < count; c++) {
-        val number = emit_add(e, from, emit_i64(e, c)), own = emit_at_const(e, s->sums, c * sum_at(s, s->n_sums, 0));
+        val number = emit_add(e, from, emit_i64(e, c));
+        val own = emit_at_const(e, s->memory, c * sum_at(s, s->n_sums, 0));
         own = emit_at(e, own, emit_mul_const(e, few.i, sum_at(s, 0, 1)));
         for (uint32_t i = 0; i < n_tokens * n; i++) sums[i] = load_sum(s, own, i % n, i / n);
         tile_x_scales(&q, LLVMBuildUDiv(e->builder, number, emit_i64(e, tile_x_block(t) / t->group), ""), x_scales);
@@ -127,27 +130,27 @@ static void scale_groups(const step *s, val from, uint32_t count) {
     emit_loop_end(e, &few, NULL);
 }
 
-static void multiply_groups(const step *s, val from, uint32_t count) {
+static void matrix_groups(const grid *s, val from, uint32_t count) {
     emit *e = s->p->t->e;
     loop  each = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, count), 1);
-    val   to = emit_at(e, s->sums, emit_mul_const(e, each.i, sum_at(s, s->n_sums, 0)));
-    multiply_group(s, emit_add(e, from, each.i), to);
+    val   to = emit_at(e, s->memory, emit_mul_const(e, each.i, sum_at(s, s->n_sums, 0)));
+    matrix_group(s, emit_add(e, from, each.i), to);
     emit_loop_end(e, &each, NULL);
     scale_groups(s, from, count);
 }
 
 /* Groups [from, from + count) for all vectors of rows: so the activations' words are near for all but the first. */
-static void multiply_all_rows(const step *of, val from, uint32_t count) {
+static void matrix_all_rows(const grid *of, val from, uint32_t count) {
     const tile *t = of->p->t;
     uint32_t    most = t->e->isa->matrix->vectors / t->n_planes;
-    for (step s = *of; s.v < t->n_vectors; s.v += s.n_vectors) {
+    for (grid s = *of; s.v < t->n_vectors; s.v += s.n_vectors) {
         s.n_vectors = t->n_vectors - s.v < most ? t->n_vectors - s.v : most;
         s.n_sums = s.n_vectors * t->n_planes;
-        multiply_groups(&s, from, count);
+        matrix_groups(&s, from, count);
     }
 }
 
-static void multiply_blocks(const step *s) {
+static void matrix_blocks(const grid *s) {
     const product *p = s->p;
     emit          *e = p->t->e;
     uint32_t       groups = (uint32_t)(p->t->of->k / p->t->group), n = p->t->kind->planes ? 1 : TOGETHER;
@@ -159,16 +162,16 @@ static void multiply_blocks(const step *s) {
     emit_loop_end(e, &token, NULL);
     if (groups >= n) {
         loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, groups - groups % n), n);
-        multiply_all_rows(s, l.i, n);
+        matrix_all_rows(s, l.i, n);
         emit_loop_end(e, &l, NULL);
     }
-    if (groups % n) multiply_all_rows(s, emit_i64(e, groups - groups % n), groups % n);
+    if (groups % n) matrix_all_rows(s, emit_i64(e, groups - groups % n), groups % n);
 }
 
 /* ---- plain numbers */
 
 /* Words from number `first` on of a row are less than the unit takes at a time. */
-static void add_rest(const step *s, uint32_t first, uint32_t count) {
+static void add_rest(const grid *s, uint32_t first, uint32_t count) {
     const product *p = s->p;
     emit          *e = p->t->e;
     uint32_t       n = p->t->n_vectors;
@@ -183,20 +186,20 @@ static void add_rest(const step *s, uint32_t first, uint32_t count) {
     emit_loop_end(e, &token, NULL);
 }
 
-static void multiply_plain(const step *of) {
+static void matrix_plain(const grid *of) {
     const product *p = of->p;
     const tile    *t = p->t;
     emit          *e = t->e;
     uint32_t       words = (uint32_t)(t->of->k / t->kind->columns(e->isa)), rest = words % of->words;
-    step           s = *of;
+    grid           s = *of;
     s.n_sums = s.n_vectors = t->n_vectors;
     zero_sums(&s);
     loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, words - rest), s.words);
-    multiply_step(&s, emit_mul_const(e, l.i, tile_word_at(t, 1, 0)), emit_mul_const(e, l.i, 4));
+    matrix_step(&s, emit_mul_const(e, l.i, tile_word_at(t, 1, 0)), emit_mul_const(e, l.i, 4));
     emit_loop_end(e, &l, NULL);
-    for (uint32_t g = 0; g < s.n_groups; g++)
+    for (uint32_t g = 0; g < s.n_bands; g++)
         for (uint32_t v = 0; v < s.n_vectors; v++) {
-            val row = emit_at(e, p->out, emit_mul_const(e, p->out_stride, g * s.group));
+            val row = emit_at(e, p->out, emit_mul_const(e, p->out_stride, g * s.band));
             e->isa->matrix->store(e, g, v, emit_at_const(e, row, 4ull * e->isa->lanes * v), p->out_stride);
         }
     if (rest) add_rest(&s, words - rest, rest);
@@ -205,12 +208,11 @@ static void multiply_plain(const step *of) {
 void tile_multiply_matrix(const product *p) {
     emit             *e = p->t->e;
     const isa_matrix *unit = e->isa->matrix;
-    step              s = {.p = p, .words = step_words(p->t)};
-    s.n_groups = p->n_tokens > unit->tokens ? p->n_tokens / unit->tokens : 1;
-    s.group = p->n_tokens / s.n_groups;
-    s.n_sums = unit->vectors;
-    if (p->t->form) s.sums = emit_local(e, TOGETHER * sum_at(&s, s.n_sums, 0));
-    unit->begin(e, s.group, s.words);
-    (p->t->form ? multiply_blocks : multiply_plain)(&s);
+    grid              s = {.p = p, .words = step_words(p->t)};
+    s.n_bands = p->n_tokens > unit->tokens ? p->n_tokens / unit->tokens : 1;
+    s.band = p->n_tokens / s.n_bands;
+    if (p->t->form) s.memory = emit_local(e, TOGETHER * sum_at(&s, unit->vectors, 0));
+    unit->begin(e, s.band, s.words);
+    (p->t->form ? matrix_blocks : matrix_plain)(&s);
     unit->end(e);
 }

@@ -78,8 +78,9 @@ static columns columns_begin(const tile *t, uint32_t n) {
 
 static aside aside_begin(const tile *t) {
     uint32_t groups = t->span / t->group;
-    aside    a = {.scales = columns_begin(t, groups)};
+    aside    a = {0};
     for (uint32_t i = 0; i < t->n_planes; i++) a.words[i] = columns_begin(t, t->span / t->kind->columns(t->e->isa));
+    a.scales = columns_begin(t, groups);
     if (t->form->minima) a.minima = columns_begin(t, groups);
     if (tile_integers(t)) a.integers = columns_begin(t, groups * tile_integers(t));
     return a;
@@ -90,25 +91,33 @@ static void set_aside(const tile *t, const columns *c, val row, uint32_t first, 
     emit_store(e, v, emit_at_const(e, emit_at(e, c->from, emit_mul_const(e, row, 4ull * c->n)), 4ull * first), 4);
 }
 
+static void set_planes_aside(const tile *t, const aside *a, val row, uint32_t first, const val *planes) {
+    for (uint32_t i = 0; i < t->n_planes; i++)
+        set_aside(t, &a->words[i], row, first / t->kind->columns(t->e->isa), planes[i]);
+}
+
 static void take_words_apart(const tile *t, const aside *a, val block, val row) {
     uint32_t piece = t->e->isa->lanes == 16 ? 64 : 32;
     if (piece > t->span) piece = t->span;
     for (uint32_t first = 0; first < t->span; first += piece) {
         val planes[2];
         t->kind->words(t, block, first, piece, planes);
-        for (uint32_t i = 0; i < t->n_planes; i++)
-            set_aside(t, &a->words[i], row, first / t->kind->columns(t->e->isa), planes[i]);
+        set_planes_aside(t, a, row, first, planes);
     }
 }
 
-/* Of a block whose sub-blocks' integers are in its planes, or are set aside. */
-static void take_factors_apart(const tile *t, const aside *a, val block, val row) {
+/* The same of a block whose sub-blocks' integers are in the words. Nothing is stored before all is loaded, so that
+   LLVM takes these integers apart but once. */
+static void take_planes_apart(const tile *t, const aside *a, val block, val row) {
+    enum { PIECE = 64 };
     emit *e = t->e;
-    val   factors = t->form->factors(e, t->form, block), minima;
+    val   planes[TILE_SPAN_MOST / PIECE][2], minima = NULL, factors = t->form->factors(e, t->form, block);
+    for (uint32_t i = 0; i < t->span / PIECE; i++) t->kind->words(t, block, i * PIECE, PIECE, planes[i]);
+    if (t->form->minima) t->form->integers(e, t->form, block, &minima);
+    for (uint32_t i = 0; i < t->span / PIECE; i++) set_planes_aside(t, a, row, i * PIECE, planes[i]);
     set_aside(t, &a->scales, row, 0, emit_pick(e, factors, NULL, 0, 1, 1));
-    if (!t->form->minima) return;
+    if (!minima) return;
     set_aside(t, &a->minima, row, 0, emit_pick(e, factors, NULL, 1, 1, 1));
-    t->form->integers(e, t->form, block, &minima);
     set_aside(t, &a->integers, row, 0, minima);
 }
 
@@ -126,10 +135,15 @@ static void unpack_blocks(const tile *t, const aside *a, val from, val next, val
     loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, e->isa->lanes), 1);
     ask_for(t, emit_at(e, next, emit_mul_const(e, l.i, span_bytes(t))));
     val block = emit_at(e, from, emit_mul_const(e, l.i, t->row_bytes));
-    take_words_apart(t, a, block, l.i);
-    (t->kind->planes ? take_factors_apart : take_scales_apart)(t, a, block, l.i);
+    if (t->kind->planes) {
+        take_planes_apart(t, a, block, l.i);
+    } else {
+        take_words_apart(t, a, block, l.i);
+        take_scales_apart(t, a, block, l.i);
+    }
     emit_loop_end(e, &l, NULL);
-    for (uint32_t i = 0; i < t->n_planes; i++) store_words(t, &a->words[i], emit_at_const(e, to, tile_plane_at(t, i)));
+    for (uint32_t i = 0; i < t->n_planes; i++)
+        store_words(t, &a->words[i], emit_at_const(e, to, tile_plane_at(t, i)));
     store_numbers(t, &a->scales, to, TILE_SCALES, 1);
     if (t->form->minima) store_numbers(t, &a->minima, to, TILE_MINIMA, 1);
     if (tile_integers(t)) store_numbers(t, &a->integers, to, TILE_INTEGERS, tile_integers(t));

@@ -36,32 +36,36 @@ struct LLVMOpaqueValue;
 
 /* A unit that multiplies matrices: sums of vectors of rows and groups of tokens, and what it multiplies, are in
    registers of its own. */
+#define ISA_MAX_SUMS 4
 
-enum matrix_product { MATRIX_I8, MATRIX_BF16 }; /* i8 · i8 added up as i32, of four columns in a lane; or f32, of two */
+enum matrix_product {
+    MATRIX_I8,   /* a lane holds four columns of each; sums are i32 */
+    MATRIX_BF16, /* … two; f32 */
+};
 
 typedef struct isa_matrix {
-    uint32_t tokens;  /* of a group, at most */
+    uint32_t tokens;  /* of a band, at most */
     uint32_t words;   /* of a row, lanes of 32 bits, at most in a step; a power of two */
-    uint32_t groups;  /* of tokens, and */
-    uint32_t vectors; /* of rows at a time, at most */
+    uint32_t bands;   /* of tokens, and */
+    uint32_t vectors; /* of rows at a time, at most: ISA_MAX_SUMS in all */
 
-    /* What follows, until the end, is of groups of n_tokens, and has so many words in a step. Between, no function is
+    /* What follows, until the end, is of bands of n_tokens, and has so many words in a step. Between, no function is
        called. */
     void (*begin)(struct emit *e, uint32_t n_tokens, uint32_t words);
     void (*end)(struct emit *e);
 
-    /* The sum of a group of tokens and a vector of rows. */
-    void (*zero)(struct emit *e, uint32_t group, uint32_t vector);
+    /* The sum of a band of tokens and a vector of rows. */
+    void (*zero)(struct emit *e, uint32_t band, uint32_t vector);
 
-    /* A step: adds to all of these sums the products of the tokens' words, each group's from its x on, which are
-       x_stride (i64) bytes apart, and of the rows' words, each vector's from its w on, those of the next word w_stride
-       bytes on. */
-    void (*multiply)(struct emit *e, enum matrix_product kind, uint32_t n_groups, struct LLVMOpaqueValue *const *x,
+    /* A step: adds to all of these sums the products of the tokens' words, each band's from its x on, which
+       are x_stride (i64) bytes apart, and of the rows' words, each vector's from its w on, those of the next word
+       w_stride bytes on. */
+    void (*multiply)(struct emit *e, enum matrix_product kind, uint32_t n_bands, struct LLVMOpaqueValue *const *x,
                      struct LLVMOpaqueValue *x_stride, uint32_t n_vectors, struct LLVMOpaqueValue *const *w,
                      uint64_t w_stride);
 
     /* Writes a vector for each token, `stride` (i64) bytes apart. */
-    void (*store)(struct emit *e, uint32_t group, uint32_t vector, struct LLVMOpaqueValue *to,
+    void (*store)(struct emit *e, uint32_t band, uint32_t vector, struct LLVMOpaqueValue *to,
                   struct LLVMOpaqueValue *stride);
 } isa_matrix;
 

@@ -1,4 +1,4 @@
-/* x86-64 with AVX2, with AVX-VNNI, and with AVX-512 VNNI. */
+/* x86-64 with AVX2, with AVX-VNNI, with AVX-512 VNNI, and with AMX. */
 #include "emit.h"
 #include "isa_rows.h"
 
@@ -102,7 +102,7 @@ static val x86_look_up(emit *e, const int8_t table[16], val index) {
 
 #define AVX512_VNNI AVX2 " avx512f avx512bw avx512vl avx512dq avx512vnni"
 
-/* Both rows with AVX-512 have this in common. */
+/* All rows with AVX-512 have this in common. */
 #define AVX512_ROW                                                                         \
     .arch = "x86_64", .lanes = 16, .registers = 32, .tokens = 4, .native_f16 = true,       \
     .masks = true, .unsigned_weights = true, .dot_length = 64, .dot = vnni_dot,            \
@@ -113,15 +113,16 @@ static val x86_look_up(emit *e, const int8_t table[16], val index) {
 
 /* ---- AMX: eight registers of 16 rows of 64 bytes, for sums, tokens' words and rows' words */
 
-enum { AMX_ROWS = 16, AMX_X = 4, AMX_W = 6, AMX_REGISTERS = 8, AMX_GROUPS = AMX_W - AMX_X,
+enum { AMX_ROWS = 16, AMX_X = 4, AMX_W = 6, AMX_REGISTERS = 8, AMX_BANDS = AMX_W - AMX_X,
        AMX_VECTORS = AMX_REGISTERS - AMX_W };
+_Static_assert(AMX_BANDS * AMX_VECTORS == AMX_X && AMX_X <= ISA_MAX_SUMS, "sums are the first registers");
 
 static val amx_register(emit *e, uint32_t n) {
     return LLVMConstInt(e->i8, n, false);
 }
 
-static val amx_sum(emit *e, uint32_t group, uint32_t vector) {
-    return amx_register(e, group * AMX_VECTORS + vector);
+static val amx_sum(emit *e, uint32_t band, uint32_t vector) {
+    return amx_register(e, band * AMX_VECTORS + vector);
 }
 
 /* The operand of ldtilecfg: palette 1, then from byte 16 on how many bytes a row has, from byte 48 on rows. */
@@ -144,8 +145,8 @@ static void amx_end(emit *e) {
     emit_intrinsic(e, "llvm.x86.tilerelease", NULL, NULL, 0);
 }
 
-static void amx_zero(emit *e, uint32_t group, uint32_t vector) {
-    val args[] = {amx_sum(e, group, vector)};
+static void amx_zero(emit *e, uint32_t band, uint32_t vector) {
+    val args[] = {amx_sum(e, band, vector)};
     emit_intrinsic(e, "llvm.x86.tilezero", NULL, args, 1);
 }
 
@@ -154,26 +155,26 @@ static void amx_load(emit *e, uint32_t to, val from, val stride) {
     emit_intrinsic(e, "llvm.x86.tileloadd64", NULL, args, 3);
 }
 
-static void amx_multiply(emit *e, enum matrix_product kind, uint32_t n_groups, const val *x, val x_stride,
+static void amx_multiply(emit *e, enum matrix_product kind, uint32_t n_bands, const val *x, val x_stride,
                          uint32_t n_vectors, const val *w, uint64_t w_stride) {
     static const char *const names[] = {[MATRIX_I8] = "llvm.x86.tdpbssd", [MATRIX_BF16] = "llvm.x86.tdpbf16ps"};
-    for (uint32_t g = 0; g < n_groups; g++) amx_load(e, AMX_X + g, x[g], x_stride);
+    for (uint32_t g = 0; g < n_bands; g++) amx_load(e, AMX_X + g, x[g], x_stride);
     for (uint32_t v = 0; v < n_vectors; v++) {
         amx_load(e, AMX_W + v, w[v], emit_i64(e, w_stride));
-        for (uint32_t g = 0; g < n_groups; g++) {
+        for (uint32_t g = 0; g < n_bands; g++) {
             val args[] = {amx_sum(e, g, v), amx_register(e, AMX_X + g), amx_register(e, AMX_W + v)};
             emit_intrinsic(e, names[kind], NULL, args, 3);
         }
     }
 }
 
-static void amx_store(emit *e, uint32_t group, uint32_t vector, val to, val stride) {
-    val args[] = {amx_sum(e, group, vector), to, stride};
+static void amx_store(emit *e, uint32_t band, uint32_t vector, val to, val stride) {
+    val args[] = {amx_sum(e, band, vector), to, stride};
     emit_intrinsic(e, "llvm.x86.tilestored64", NULL, args, 3);
 }
 
 static const isa_matrix amx = {
-    .tokens = AMX_ROWS, .words = AMX_ROWS, .groups = AMX_GROUPS, .vectors = AMX_VECTORS,
+    .tokens = AMX_ROWS, .words = AMX_ROWS, .bands = AMX_BANDS, .vectors = AMX_VECTORS,
     .begin = amx_begin, .end = amx_end, .zero = amx_zero, .multiply = amx_multiply, .store = amx_store,
 };
 

@@ -70,7 +70,9 @@ typedef struct ggufc_session_options {
 
 typedef struct ggufc_session ggufc_session;
 
-/* Maps the weights, checks that they are the model's, makes memory and threads. Every function that
+/* Maps the weights, checks that they are the model's, makes memory and threads. Where the model is compiled for AMX,
+   asks Linux to let this process use it, once for all: a signal's stack (sigaltstack) must then have room for 8 KiB
+   more, and where there is a smaller one already, Linux refuses. Every function that
    takes an `error` fills it when it returns anything but GGUFC_OK; NULL is allowed. */
 ggufc_status ggufc_session_open(ggufc_session **session, const ggufc_session_options *options,
                                 ggufc_error *error);
