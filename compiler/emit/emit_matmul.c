@@ -109,8 +109,8 @@ static void epilogue(const matmul *m, val slot, val token, val first) {
 
 /* ---- a few tokens at a time */
 
-/* How they are multiplied: by rows (emit_dot.c), or by tiles, whose sums are in the order of `dots` only where they
-   are chained. */
+/* How they are multiplied: by rows (emit_dot.c), or by tiles, whose sums are in the order of rows only where they are
+   chained. */
 enum way { BY_ROWS, BY_TILES, BY_CHAINED_TILES, BY_MATRIX };
 
 /* Rows at a call of a dot: short rows would spend much of their time on the last sum. */

@@ -31,34 +31,33 @@
 
 /* ---- kinds */
 
-static bool has_planes(const isa *target, const emit_tiles *of) {
-    const emit_block *form = emit_block_find(of->weight);
-    return of->matrix && target->matrix && target->dot_words && form && form->integers;
+static bool has_planes(const isa *target, enum quant_type weight) {
+    const emit_block *form = emit_block_find(weight);
+    return target->matrix && target->dot_words && form && form->integers;
 }
 
-static bool has_matrix(const isa *target, const emit_tiles *of) {
-    return of->matrix && target->matrix && emit_block_find(of->weight);
+static bool has_matrix(const isa *target, enum quant_type weight) {
+    return target->matrix && emit_block_find(weight);
 }
 
-static bool has_matrix_bf16(const isa *target, const emit_tiles *of) {
-    return of->matrix && target->matrix && target->dot_bf16 && of->weight == QUANT_BF16;
+static bool has_pairs(const isa *target, enum quant_type weight) {
+    return emit_block_in_pairs(emit_block_find(weight), target) > 1;
 }
 
-static bool has_pairs(const isa *target, const emit_tiles *of) {
-    return !of->matrix && emit_block_in_pairs(emit_block_find(of->weight), target) > 1;
+static bool has_dot_rows(const isa *target, enum quant_type weight) {
+    return target->dot_rows && emit_block_find(weight);
 }
 
-static bool has_dot_rows(const isa *target, const emit_tiles *of) {
-    return !of->matrix && target->dot_rows && emit_block_find(of->weight);
+static bool has_dot_bf16(const isa *target, enum quant_type weight) {
+    return target->dot_bf16 && weight == QUANT_BF16;
 }
 
-static bool has_dot_bf16(const isa *target, const emit_tiles *of) {
-    return !of->matrix && target->dot_bf16 && of->weight == QUANT_BF16;
+static bool has_matrix_bf16(const isa *target, enum quant_type weight) {
+    return target->matrix && has_dot_bf16(target, weight);
 }
 
-static bool has_plain(const isa *target, const emit_tiles *of) {
-    return !of->matrix && target->plain_tokens &&
-           (of->weight == QUANT_F32 || of->weight == QUANT_F16 || of->weight == QUANT_BF16);
+static bool has_plain(const isa *target, enum quant_type weight) {
+    return target->plain_tokens && (weight == QUANT_F32 || weight == QUANT_F16 || weight == QUANT_BF16);
 }
 
 static uint32_t columns_of_isa(const isa *target) {
@@ -231,7 +230,7 @@ static const tile_kind kinds[] = {
 
 static const tile_kind *find_kind(const isa *target, const emit_tiles *of) {
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-        if (kinds[i].has(target, of)) return &kinds[i];
+        if (kinds[i].matrix == of->matrix && kinds[i].has(target, of->weight)) return &kinds[i];
     return NULL;
 }
 

@@ -7,10 +7,11 @@
 typedef struct tile    tile;
 typedef struct product product;
 
-/* How a type is multiplied by tiles: by the first of these that the ISA has. */
+/* How a type is multiplied by tiles: by the first of these that the ISA has, of those for a matrix unit where that is
+   asked for (emit_tiles.matrix), else of the others. */
 typedef struct tile_kind {
     const char *name;
-    bool (*has)(const isa *target, const emit_tiles *of);
+    bool (*has)(const isa *target, enum quant_type weight);
     /* How much is added to quants to make them unsigned; NULL: nothing. */
     uint32_t (*bias)(const isa *target, enum quant_type weight);
     uint32_t (*columns)(const isa *target); /* in a lane */

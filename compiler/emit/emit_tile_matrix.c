@@ -77,7 +77,7 @@ static void matrix_group(const grid *s, val number, val to) {
     zero_sums(s);
     for (uint32_t j = 0; j < words; j += s->words)
         matrix_step(s, emit_add(e, tile_at, emit_i64(e, tile_word_at(t, j, 0))),
-                      emit_add(e, x_at, emit_i64(e, 4 * j)));
+                    emit_add(e, x_at, emit_i64(e, 4 * j)));
     store_sums(s, to);
 }
 
