@@ -41,6 +41,7 @@ typedef struct value {
        a cache: in the key-value memory) and from one token's part to the next. A packed weight is in
        tiles for matrix products, at packed_offset, and as stored only where something else reads it. */
     uint64_t offset, stride, packed_offset;
+    bool     each; /* made by a plan_call of which that is so */
     uint32_t packed_rows;    /* of a unit */
     bool     packed, copied; /* the packed file has it in tiles, as stored */
 } value;

@@ -26,7 +26,7 @@ typedef struct planner {
     plan      *p;
     life      *lives; /* by value id; v is NULL for what is not in the arena */
     uint32_t   stage;
-    bool      *dirty; /* by value id: written since the last barrier */
+    bool      *dirty, *dirty_one; /* by value id: written since the last barrier, since that of one token */
     pack_item *scratch; /* by number of the body's call; 0 bytes where there is none */
 } planner;
 
@@ -74,8 +74,27 @@ static void plan_attention(plan_call *c, uint32_t n_ctx) {
     c->units = n_kv * n_ranges(c, n_ctx);
 }
 
+/* ---- what each thread does for itself */
+
+static bool attention_reads(const graph *g, const value *v) {
+    for (uint32_t i = 0; i < g->n_ops; i++)
+        for (uint32_t k = 0; g->ops[i]->kind == OP_ATTENTION && k < g->ops[i]->n_in; k++)
+            if (g->ops[i]->in[k] == v) return true;
+    return false;
+}
+
+/* Whatever is for one token a single unit, and is read by ops that may find it in a row of the thread's. */
+static bool is_each(const planner *pl, const op *o) {
+    if (o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL || o->kind == OP_ATTENTION || pl->p->n_batch == 1) return false;
+    value   *outs[OP_MAX_OUTPUTS];
+    uint32_t n = graph_op_outputs(o, outs);
+    for (uint32_t i = 0; i < n; i++)
+        if (outs[i]->kind != VALUE_ACTIVATION || attention_reads(pl->g, outs[i])) return false;
+    return true;
+}
+
 static plan_call plan_op(const planner *pl, const op *o) {
-    plan_call c = {.op = o, .units = 1, .per_token = true};
+    plan_call c = {.op = o, .units = 1, .per_token = true, .each = is_each(pl, o)};
     if (o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL) {
         c.rows = matmul_rows(o, pl->target, pl->pack);
         c.units = (uint32_t)((value_count(o->out) + c.rows - 1) / c.rows);
@@ -88,23 +107,28 @@ static plan_call plan_op(const planner *pl, const op *o) {
 
 /* ---- stages */
 
-static bool reads_dirty(const planner *pl, const op *o) {
+static bool reads_any(const op *o, const bool *dirty) {
     for (uint32_t i = 0; i < o->n_in; i++)
-        if (o->in[i] && pl->dirty[o->in[i]->id]) return true;
+        if (o->in[i] && dirty[o->in[i]->id]) return true;
     const value *others[] = {o->fused.residual, o->fused.rope};
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
-        if (others[i] && pl->dirty[others[i]->id]) return true;
+        if (others[i] && dirty[others[i]->id]) return true;
     return false;
 }
 
-static void next_stage(planner *pl) {
-    pl->stage++;
+static void set_barrier(planner *pl, plan_call *c, bool one) {
+    c->barrier = true;
     memset(pl->dirty, 0, pl->g->n_values * sizeof *pl->dirty);
+    if (!one) return;
+    c->barrier_one = true;
+    pl->stage++;
+    memset(pl->dirty_one, 0, pl->g->n_values * sizeof *pl->dirty_one);
 }
 
 static void touch(planner *pl, value *v, bool made) {
     if (!v) return;
     if (made) pl->dirty[v->id] = true;
+    if (made) pl->dirty_one[v->id] = !v->each;
     if (v->kind != VALUE_ACTIVATION) return;
     life *l = &pl->lives[v->id];
     if (!l->v) {
@@ -114,13 +138,17 @@ static void touch(planner *pl, value *v, bool made) {
     l->item.last = pl->stage;
 }
 
-static void touch_all(planner *pl, const op *o) {
+static void touch_all(planner *pl, const plan_call *c) {
+    const op *o = c->op;
     for (uint32_t i = 0; i < o->n_in; i++) touch(pl, o->in[i], false);
     touch(pl, o->fused.residual, false);
     touch(pl, o->fused.rope, false);
     value   *outs[OP_MAX_OUTPUTS];
     uint32_t n = graph_op_outputs(o, outs);
-    for (uint32_t i = 0; i < n; i++) touch(pl, outs[i], true);
+    for (uint32_t i = 0; i < n; i++) {
+        outs[i]->each = c->each;
+        touch(pl, outs[i], true);
+    }
 }
 
 static uint32_t few_tokens(const plan *p) {
@@ -131,18 +159,39 @@ static uint32_t few_tokens(const plan *p) {
 static void add_merge(planner *pl, plan_call *calls, uint32_t n) {
     plan_call *c = &calls[n], *merge = &calls[n + 1];
     uint64_t   heads = value_count(c->op->in[0]) / c->op->params.head_dim;
-    c->barrier = true;
     pl->scratch[n] = (pack_item){
         .first = pl->stage, .last = pl->stage + 1,
         .bytes = few_tokens(pl->p) * heads * n_ranges(c, pl->p->n_ctx) * plan_range_bytes(c->op),
     };
-    next_stage(pl);
     *merge = *c;
     merge->step = PLAN_MERGE;
     merge->rows = 1;
     merge->units = (uint32_t)heads;
-    merge->barrier = false;
-    touch_all(pl, c->op);
+    set_barrier(pl, c, true);
+    touch_all(pl, merge);
+}
+
+/* Calls that can be shared out together, from `first` on: equal units. */
+static uint32_t count_together(const plan_call *calls, uint32_t first, uint32_t n) {
+    uint32_t end = first;
+    while (end < n && calls[end].per_token == calls[first].per_token && calls[end].rows == calls[first].rows &&
+           calls[end].each == calls[first].each)
+        if (calls[end++].barrier) break;
+    return end - first;
+}
+
+static void share_out(plan_call *calls, uint32_t n) {
+    for (uint32_t first = 0, count; first < n; first += count) {
+        uint32_t all = 0, before = 0;
+        count = count_together(calls, first, n);
+        for (uint32_t i = 0; i < count; i++) all += calls[first + i].units;
+        for (uint32_t i = 0; i < count; i++) {
+            plan_call *c = &calls[first + i];
+            c->before = before;
+            before += c->units;
+            c->after = all - before;
+        }
+    }
 }
 
 static plan_call *plan_list(planner *pl, bool head, uint32_t *count) {
@@ -151,16 +200,16 @@ static plan_call *plan_list(planner *pl, bool head, uint32_t *count) {
     for (uint32_t i = 0; i < pl->g->n_ops; i++) {
         const op *o = pl->g->ops[i];
         if (o->head != head) continue;
-        if (n && reads_dirty(pl, o)) {
-            calls[n - 1].barrier = true;
-            next_stage(pl);
-        }
+        bool one = reads_any(o, pl->dirty_one);
+        if (n && (one || reads_any(o, pl->dirty))) set_barrier(pl, &calls[n - 1], one);
         calls[n] = plan_op(pl, o);
-        touch_all(pl, o);
+        touch_all(pl, &calls[n]);
         if (calls[n].step == PLAN_RANGES) add_merge(pl, calls, n++);
         n++;
     }
-    next_stage(pl); /* whoever evaluates a list waits for all threads at its end */
+    plan_call end; /* whoever evaluates a list waits for all threads at its end */
+    set_barrier(pl, &end, true);
+    share_out(calls, n);
     *count = n;
     return calls;
 }
@@ -174,7 +223,7 @@ static uint64_t value_stride(const isa *target, const value *v) {
 }
 
 uint32_t plan_value_tokens(const plan *p, const value *v) {
-    return v->producer->head ? few_tokens(p) : p->n_batch;
+    return v->producer->head && !v->each ? few_tokens(p) : p->n_batch;
 }
 
 static void place_activations(planner *pl) {
@@ -240,6 +289,7 @@ plan *pass_plan(graph *g, const isa *target, const plan_options *options) {
     planner pl = {.g = g, .target = target, .pack = options->pack, .p = ARENA_NEW(g->memory, plan)};
     pl.lives = ARENA_ARRAY(g->memory, life, g->n_values);
     pl.dirty = ARENA_ARRAY(g->memory, bool, g->n_values);
+    pl.dirty_one = ARENA_ARRAY(g->memory, bool, g->n_values);
     pl.scratch = ARENA_ARRAY(g->memory, pack_item, 2 * g->n_ops);
     pl.p->n_ctx = options->n_ctx;
     pl.p->n_ctx_padded = (uint32_t)round_up(options->n_ctx, PLAN_CTX_STEP);
@@ -264,7 +314,7 @@ static void print_calls(FILE *f, const char *title, const plan_call *calls, uint
         const plan_call *c = &calls[i];
         const op        *o = c->op;
         fprintf(f, "  stage %u  %-24s %-12s %6u units%s", stage, o->name, op_infos[o->kind].name,
-                c->units, c->per_token ? " a token" : "");
+                c->units, c->each ? " a token, one by each" : c->per_token ? " a token" : "");
         if (c->rows)
             fprintf(f, " of %u %s", c->rows, o->kind == OP_ATTENTION ? "heads" : "rows");
         if (c->step == PLAN_RANGES) fprintf(f, ", ranges of %u positions", c->range);

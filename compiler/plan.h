@@ -50,7 +50,18 @@ typedef struct plan_call {
     uint64_t  scratch;   /* offset in the arena of what ranges leave */
     uint32_t  units;     /* for one token where per_token */
     bool      per_token;
-    bool      barrier;   /* after it, something reads what calls since the last barrier wrote */
+
+    /* Units of calls beside it, equal ones between the same barriers, which threads share out together with its own. */
+    uint32_t  before, after;
+
+    /* One token's is soon made: each thread makes it for itself, and waits for nobody, in lists for one token (`decode`
+       and `head` of ggufc/model.h). What it makes is then in row thread % n_batch of its values; the head reads of the
+       body's, as a trace does, what thread 0 made. */
+    bool      each;
+
+    /* After it, something reads what calls since the last barrier wrote: in lists for more than one token, and for
+       one. All of the latter are among the former. */
+    bool      barrier, barrier_one;
 } plan_call;
 
 typedef struct plan {
@@ -64,8 +75,8 @@ typedef struct plan {
 } plan;
 
 /* Requires a fused graph; sets offset and stride of all of its values. The arena is packed by
-   liveness in stages: values share memory only when a barrier stands between the last use of one
-   and the making of the other. */
+   liveness in stages: values share memory only when a barrier of both kinds of lists stands between the last
+   use of one and the making of the other. */
 plan *pass_plan(graph *g, const isa *target, const plan_options *options);
 
 /* How many tokens' rows there are at the place of an activation. */

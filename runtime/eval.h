@@ -12,7 +12,8 @@
 
 #include "ggufc/model.h"
 
-/* Which part of every call a thread does: of N units, those from N * thread / n_threads on. */
+/* Which part of every call a thread does: of N units of calls split together, those from
+   N * thread / n_threads on. */
 typedef struct eval_share {
     uint32_t thread, n_threads; /* thread < n_threads */
 

@@ -115,9 +115,15 @@ static void machine_close(machine *m) {
 
 /* ---- reading values */
 
-/* The token whose row of v op o reads for token t. */
+/* The row that v has for token t. */
+static uint32_t own_row(const machine *m, const value *v, uint32_t t) {
+    bool one = v->producer->head || m->state.n_tokens == 1;
+    return v->each && one ? m->state.thread % m->plan->n_batch : t;
+}
+
+/* The row of v that op o reads for token t. */
 static uint32_t row_of(const machine *m, const op *o, const value *v, uint32_t t) {
-    return o->head && !v->producer->head ? m->state.out_token : t;
+    return o->head && !v->producer->head ? m->state.out_token : own_row(m, v, t);
 }
 
 static const uint8_t *activation_row(const uint8_t *arena_at, const value *v, uint32_t row) {
@@ -265,7 +271,7 @@ static void accept(uint8_t *was, const uint8_t *now, uint64_t bytes) {
 }
 
 static void check_plain(machine *m, const value *v, uint32_t t, const double *truth, uint64_t n) {
-    const uint8_t *row = activation_row(m->arena, v, t);
+    const uint8_t *row = activation_row(m->arena, v, own_row(m, v, t));
     double error = 0, norm = 0;
     for (uint64_t i = 0; i < n; i++) {
         error += pow(reference_f32(row + 4 * i) - truth[i], 2);
@@ -323,7 +329,7 @@ static double root_mean_square(const double *x, uint64_t n) {
 }
 
 static void check_quantized(machine *m, const value *v, uint32_t t, const double *truth) {
-    const uint8_t *row = activation_row(m->arena, v, t);
+    const uint8_t *row = activation_row(m->arena, v, own_row(m, v, t));
     bool     half = v->type == QUANT_F16;
     uint64_t n = value_count(v);
     double   rms = root_mean_square(truth, n);
@@ -386,6 +392,15 @@ static void run_call(machine *m, const plan_call *c, const ggufc_call *call) {
     m->n_checked[c->op->kind]++;
 }
 
+/* What each thread makes for itself, by thread 0 and by another: the head reads what the first made of a body. */
+static void run_by_threads(machine *m, const plan_call *c, const ggufc_call *call) {
+    uint32_t thread = m->state.thread;
+    run_call(m, c, call);
+    m->state.thread = 0;
+    if (thread && c->each) run_call(m, c, call);
+    m->state.thread = thread;
+}
+
 static void run_tokens(machine *m, uint32_t pos, uint32_t n) {
     const ggufc_calls *list = n == 1 ? &m->model->decode : &m->model->prefill;
     for (uint32_t i = 0; i < n; i++)
@@ -393,14 +408,14 @@ static void run_tokens(machine *m, uint32_t pos, uint32_t n) {
     m->tokens[0] = pos ? (int32_t)m->model->n_vocab - 1 : 0;
     m->state = (ggufc_state){
         .weights = m->file->data, .arena = m->arena, .kv = m->kv, .tokens = m->tokens,
-        .n_tokens = n, .pos = pos,
+        .n_tokens = n, .pos = pos, .thread = n == 1 ? random_u32() % (2 * m->plan->n_batch) : 0,
     };
     for (uint32_t i = 0; i < m->plan->n_body; i++)
-        run_call(m, &m->plan->body[i], &list->calls[i]);
+        run_by_threads(m, &m->plan->body[i], &list->calls[i]);
     for (uint32_t k = 0; k < 2 && k < n; k++) { /* the head of the last token and of the first */
         m->state.out_token = k ? 0 : n - 1;
         for (uint32_t i = 0; i < m->plan->n_head; i++)
-            run_call(m, &m->plan->head[i], &m->model->head.calls[i]);
+            run_by_threads(m, &m->plan->head[i], &m->model->head.calls[i]);
     }
 }
 

@@ -180,28 +180,59 @@ static void list_calls(calls *c, const plan *p) {
     assert_true(p->n_body + p->n_head <= ARRAY_LEN(c->items) && p->n_body && p->n_head);
     /* Evaluating a list ends with all threads meeting, which is as good as a barrier. */
     p->body[p->n_body - 1].barrier = p->head[p->n_head - 1].barrier = true;
+    p->body[p->n_body - 1].barrier_one = p->head[p->n_head - 1].barrier_one = true;
     for (uint32_t i = 0; i < p->n_body; i++) c->items[c->n++] = &p->body[i];
     for (uint32_t i = 0; i < p->n_head; i++) c->items[c->n++] = &p->head[i];
 }
 
-/* ---- barriers: between a write and each read of it there is one */
+/* ---- barriers: between a write and each read of it there is one, but for one token what threads made themselves */
 
-static void check_barriers(const calls *c) {
+static bool is_elementwise(const op *o) {
+    return o->kind != OP_MATMUL && o->kind != OP_GLU_MATMUL && o->kind != OP_ATTENTION;
+}
+
+static void check_barriers(const calls *c, bool one) {
     for (uint32_t w = 0; w < c->n; w++) {
         accesses a = accesses_of(c->items[w]->op);
+        if (c->items[w]->each) assert_true(is_elementwise(c->items[w]->op));
+        if (c->items[w]->barrier_one) assert_true(c->items[w]->barrier);
         for (uint32_t k = 0; k < a.n_writes; k++) {
-            bool visible = false;
+            bool visible = one && c->items[w]->each;
+            assert_int_equal(c->items[w]->each, a.writes[k]->each);
             for (uint32_t r = w; r < c->n; r++) {
                 if (!visible && reads_value(c->items[r]->op, a.writes[k]))
                     fail_msg("no barrier between %s and %s, which reads %s",
                              c->items[w]->op->name, c->items[r]->op->name, a.writes[k]->name);
-                visible = visible || c->items[r]->barrier;
+                visible = visible || (one ? c->items[r]->barrier_one : c->items[r]->barrier);
             }
         }
     }
 }
 
-/* ---- the arena: stage by stage, what is needed is where nothing else is written */
+/* Attention and caches know nothing of rows of a thread's. */
+static void check_each(const calls *c, const plan *p) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n; i++) {
+        const op *o = c->items[i]->op;
+        n += c->items[i]->each;
+        for (uint32_t k = 0; o->kind == OP_ATTENTION && k < o->n_in; k++) assert_true(!o->in[k] || !o->in[k]->each);
+        if (o->kind == OP_KV_STORE || o->fused.cache) assert_false(c->items[i]->each);
+    }
+    assert_true(p->n_batch > 1 ? n > 0 : n == 0);
+}
+
+/* Calls split together: their units stand one after another, and no barrier parts them. */
+static void check_shares(const calls *c) {
+    for (uint32_t i = 0; i < c->n; i++) {
+        const plan_call *call = c->items[i], *next = i + 1 < c->n ? c->items[i + 1] : NULL;
+        if (!call->after) continue;
+        assert_true(next && !call->barrier && next->before == call->before + call->units);
+        assert_true(next->per_token == call->per_token && next->rows == call->rows);
+        assert_int_equal(call->before + call->units + call->after, next->before + next->units + next->after);
+    }
+}
+
+/* ---- the arena: between barriers of both kinds of lists, what is needed is where nothing else is written */
 
 typedef struct place {
     const value *v;
@@ -211,8 +242,8 @@ typedef struct place {
 
 static uint32_t find_places(const calls *c, const taken *t, place *all) {
     uint32_t n = 0, stage = 0, last_stage = 0;
-    for (uint32_t i = 0; i < c->n; i++) last_stage += i + 1 < c->n && c->items[i]->barrier;
-    for (uint32_t i = 0; i < c->n; stage += c->items[i++]->barrier) {
+    for (uint32_t i = 0; i < c->n; i++) last_stage += i + 1 < c->n && c->items[i]->barrier_one;
+    for (uint32_t i = 0; i < c->n; stage += c->items[i++]->barrier_one) {
         accesses a = accesses_of(c->items[i]->op);
         for (uint32_t k = 0; k < a.n_writes; k++) {
             const value *v = a.writes[k];
@@ -220,7 +251,7 @@ static uint32_t find_places(const calls *c, const taken *t, place *all) {
             uint64_t rows = plan_value_tokens(t->plan, v);
             place    p = {v, v->offset, v->offset + v->stride * rows, stage, stage};
             uint32_t s = stage;
-            for (uint32_t r = i; r < c->n; s += c->items[r++]->barrier)
+            for (uint32_t r = i; r < c->n; s += c->items[r++]->barrier_one)
                 if (reads_value(c->items[r]->op, v)) p.last = s;
             /* The head runs again for other tokens of the batch. */
             if (v == t->graph->head_input) p.last = last_stage;
@@ -318,7 +349,10 @@ static void check_model(const char *gguf, const char *text) {
             take_plan(&t, *row, sizes[i].n_ctx, sizes[i].n_batch);
             list_calls(&all, t.plan);
             assert_int_equal(all.n, t.graph->n_ops);
-            check_barriers(&all);
+            check_barriers(&all, false);
+            check_barriers(&all, true);
+            check_each(&all, t.plan);
+            check_shares(&all);
             check_arena(&all, &t, *row);
             check_caches(t.graph, &all, t.plan);
             check_units(&all);

@@ -64,7 +64,7 @@ static void count_barrier(void *team, uint32_t thread) {
 /* Threads one after another: what each is given must join up with the one before. */
 static void check_split(uint32_t units, uint32_t tokens, uint32_t n_threads) {
     uint32_t barriers[8] = { 0 };
-    ggufc_call call = { mark_units, NULL, units, GGUFC_CALL_BARRIER };
+    ggufc_call call = { mark_units, NULL, units, GGUFC_CALL_BARRIER, 0, 0 };
     if (tokens) call.flags |= GGUFC_CALL_PER_TOKEN;
     ggufc_calls list = { &call, 1 };
     ggufc_state state = { .n_tokens = tokens ? tokens : 3 };
@@ -90,7 +90,7 @@ static void test_eval_split(void **state) {
 static void test_eval_split_is_even(void **state) {
     (void)state;
     static const uint64_t args[] = { 77 };
-    ggufc_call call = { follow_bounds, args, UINT32_MAX, 0 };
+    ggufc_call call = { follow_bounds, args, UINT32_MAX, 0, 0, 0 };
     ggufc_calls list = { &call, 1 };
     ggufc_state s = { .n_tokens = 1 };
     next_unit = kernel_calls = 0;
@@ -107,8 +107,8 @@ static void test_eval_no_barrier_unless_asked(void **state) {
     (void)state;
     uint32_t barriers[2] = { 0 };
     static const uint64_t args[] = { 77 };
-    ggufc_call calls[] = { { follow_bounds, args, 1, 0 },
-                           { follow_bounds, args, 0, GGUFC_CALL_BARRIER } };
+    ggufc_call calls[] = { { follow_bounds, args, 1, 0, 0, 0 },
+                           { follow_bounds, args, 0, GGUFC_CALL_BARRIER, 0, 0 } };
     ggufc_calls list = { calls, 2 }, none = { NULL, 0 };
     ggufc_state s = { .n_tokens = 1 };
     next_unit = kernel_calls = 0;
@@ -117,6 +117,58 @@ static void test_eval_no_barrier_unless_asked(void **state) {
     eval_calls(&none, &s, &share);
     assert_int_equal(barriers[1], 1);
     assert_int_equal(kernel_calls, 1);
+}
+
+/* What each of `n_threads` did of three calls of 2, 1 and 3 units that are split together. */
+enum { TOGETHER = 3 };
+
+static uint32_t done[TOGETHER], done_begin[TOGETHER];
+
+static void note_units(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
+    (void)s;
+    done[*args] = end - begin;
+    done_begin[*args] = begin;
+}
+
+static void test_eval_splits_calls_together(void **state) {
+    (void)state;
+    static const uint64_t args[TOGETHER] = { 0, 1, 2 };
+    static const uint32_t units[TOGETHER] = { 2, 1, 3 };
+    for (uint32_t times = 1; times <= 4; times++)
+        for (uint32_t n_threads = 1; n_threads <= 8; n_threads++) {
+            ggufc_call calls[TOGETHER];
+            uint32_t next[TOGETHER] = { 0 }, before = 0, total = 6 * times;
+            for (uint32_t i = 0; i < TOGETHER; before += units[i++])
+                calls[i] = (ggufc_call){ note_units, &args[i], units[i], GGUFC_CALL_PER_TOKEN, before,
+                                         6 - before - units[i] };
+            ggufc_calls list = { calls, TOGETHER };
+            for (uint32_t t = 0; t < n_threads; t++) {
+                memset(done, 0, sizeof done);
+                eval_calls(&list, &(ggufc_state){ .n_tokens = times }, &(eval_share){ .thread = t, .n_threads = n_threads });
+                assert_in_range(done[0] + done[1] + done[2], total / n_threads, (total + n_threads - 1) / n_threads);
+                for (uint32_t i = 0; i < TOGETHER; i++) {
+                    if (done[i]) assert_int_equal(done_begin[i], next[i]);
+                    next[i] += done[i];
+                }
+            }
+            for (uint32_t i = 0; i < TOGETHER; i++) assert_int_equal(next[i], units[i] * times);
+        }
+}
+
+static void note_thread(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
+    (void)args;
+    assert_true(begin == 0 && end == 5);
+    done[0] |= 1u << s->thread;
+}
+
+static void test_eval_each_thread_does_all(void **state) {
+    (void)state;
+    ggufc_call call = { note_thread, NULL, 5, GGUFC_CALL_EACH, 0, 0 };
+    ggufc_calls list = { &call, 1 };
+    done[0] = 0;
+    for (uint32_t t = 0; t < 7; t++)
+        eval_calls(&list, &(ggufc_state){ .n_tokens = 1 }, &(eval_share){ .thread = t, .n_threads = 7 });
+    assert_int_equal(done[0], 0x7f);
 }
 
 /* ---- threads */
@@ -401,7 +453,7 @@ static void assert_few_logits(ggufc_session *s, const int32_t *tokens, uint32_t 
 static void test_session_few_logits(void **state) {
     (void)state;
     ggufc_model whole = model;
-    ggufc_call  counted = { count_head, fake_head_args, FAKE_VOCAB, 0 };
+    ggufc_call  counted = { count_head, fake_head_args, FAKE_VOCAB, 0, 0, 0 };
     int32_t     tokens[FAKE_CTX];
     fill_tokens(tokens, FAKE_CTX);
     model.head = (ggufc_calls){ &counted, 1 };
@@ -694,6 +746,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_eval_split),
         cmocka_unit_test(test_eval_split_is_even),
+        cmocka_unit_test(test_eval_splits_calls_together),
+        cmocka_unit_test(test_eval_each_thread_does_all),
         cmocka_unit_test(test_eval_no_barrier_unless_asked),
         cmocka_unit_test(test_threads_barrier),
         cmocka_unit_test(test_threads_many_jobs),

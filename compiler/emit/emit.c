@@ -330,7 +330,7 @@ bool emit_function_begin(emit *e, const char *name, type result, type *params, u
     return true;
 }
 
-/* Field k of ggufc_state (ggufc/model.h): four pointers, then three u32. */
+/* Field k of ggufc_state (ggufc/model.h): four pointers, then four u32. */
 static val state_field(emit *e, uint32_t k) {
     uint64_t pointer = LLVMABISizeOfType(LLVMGetModuleDataLayout(e->module), e->ptr);
     if (k < 4) return emit_load(e, e->ptr, emit_at_const(e, e->state, k * pointer), (uint32_t)pointer);
@@ -353,6 +353,7 @@ bool emit_kernel_begin(emit *e, const char *name) {
     e->n_tokens = emit_wide(e, state_field(e, 4));
     e->pos = emit_wide(e, state_field(e, 5));
     e->out_token = emit_wide(e, state_field(e, 6));
+    e->own = LLVMBuildURem(e->builder, emit_wide(e, state_field(e, 7)), emit_i64(e, e->plan->n_batch), "");
     e->begin = emit_wide(e, LLVMGetParam(e->fn, 2));
     e->end = emit_wide(e, LLVMGetParam(e->fn, 3));
     branch any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, e->begin, e->end, ""));
@@ -373,10 +374,25 @@ val emit_operand(emit *e, uint64_t number) {
     return e->fn ? emit_load(e, e->i64, emit_at_const(e, e->args, k * 8), 8) : NULL;
 }
 
-bool emit_reads_body(const op *o, const value *v) {
+/* Whether o, of the head, reads v of the body: the rows from state.out_token on. */
+static bool reads_body(const op *o, const value *v) {
     return o->head && v->kind == VALUE_ACTIVATION && !v->producer->head;
 }
 
-val emit_input_token(emit *e, const op *o, const value *v, val token) {
-    return emit_reads_body(o, v) ? emit_add(e, e->out_token, token) : token;
+/* Whether v is in a row of the thread's. */
+static bool is_own(const emit *e, const value *v) {
+    return e->form == EMIT_ONE && v->each;
+}
+
+val emit_input_row(emit *e, const op *o, const value *v, val token) {
+    if (reads_body(o, v)) return emit_add(e, e->out_token, token);
+    return is_own(e, v) ? emit_add(e, e->own, token) : token;
+}
+
+val emit_output_row(emit *e, const value *v, val token) {
+    return is_own(e, v) ? emit_add(e, e->own, token) : token;
+}
+
+const char *emit_row_key(const emit *e, const op *o, const value *v) {
+    return reads_body(o, v) ? "_one" : is_own(e, v) ? "_own" : "";
 }

@@ -31,6 +31,9 @@ typedef struct emit_options {
     isa_prefetch prefetch; /* for weights that decode kernels read from memory */
 } emit_options;
 
+/* For how many tokens the calls of a list are: one, any number, or at most GGUFC_BATCH_EXACT. */
+enum emit_form { EMIT_ONE, EMIT_ANY, EMIT_FEW };
+
 #define EMIT_MAX_ARGS 24
 
 typedef struct emit {
@@ -46,6 +49,8 @@ typedef struct emit {
     /* The kernel being written: its parameters and the state's fields, loaded once. */
     val fn, entry_end, state, args, begin, end;
     val weights, arena, kv, tokens, n_tokens, pos, out_token;
+    val own; /* the row of what each thread makes for itself */
+    enum emit_form form;
 
     /* Its operands in the order their emitter asks for them; the call's table is filled from the
        same list. */
@@ -159,11 +164,12 @@ void emit_kernel_end(emit *e);
    the table is wanted (the kernel exists already), the result is NULL. */
 val emit_operand(emit *e, uint64_t number);
 
-/* Whether o, of the head, reads v of the body: then it reads the rows from state.out_token on. */
-bool emit_reads_body(const op *o, const value *v);
+/* Which row of input v op o reads when it makes `token`, and in which row of its output v that is. */
+val emit_input_row(emit *e, const op *o, const value *v, val token);
+val emit_output_row(emit *e, const value *v, val token);
 
-/* Which token's row of input v op o reads when it makes `token`. */
-val emit_input_token(emit *e, const op *o, const value *v, val token);
+/* What makes these differ from `token`, for a kernel's name: "" where nothing does. */
+const char *emit_row_key(const emit *e, const op *o, const value *v);
 
 /* ---- emit_math.c */
 
@@ -290,11 +296,8 @@ char    *emit_sink_key(emit *e, const op *o);         /* what of it a kernel's n
 
 /* ---- emitters of ops: each gives the kernel for an op, and its operands in e->operands */
 
-/* For how many tokens a call is: one, any number, or at most GGUFC_BATCH_EXACT. */
-enum emit_tokens { EMIT_ONE, EMIT_ANY, EMIT_FEW };
-
-val emit_matmul(emit *e, const plan_call *c, enum emit_tokens tokens);
-val emit_attention(emit *e, const plan_call *c, bool prefill);
+val emit_matmul(emit *e, const plan_call *c);
+val emit_attention(emit *e, const plan_call *c);
 val emit_elementwise(emit *e, const plan_call *c);
 
 /* ---- emit_model.c */

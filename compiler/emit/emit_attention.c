@@ -266,7 +266,7 @@ static val merge_kernel(emit *e, const plan_call *c) {
     return LLVMGetNamedFunction(e->module, name);
 }
 
-val emit_attention(emit *e, const plan_call *c, bool prefill) {
+val emit_attention(emit *e, const plan_call *c) {
     if (c->step == PLAN_MERGE) return merge_kernel(e, c);
-    return prefill ? many_kernel(e, c) : few_kernel(e, c);
+    return e->form == EMIT_ONE ? few_kernel(e, c) : many_kernel(e, c);
 }

@@ -16,8 +16,8 @@ typedef struct tokenwise {
 static val input_row(const tokenwise *w, uint32_t k) {
     emit *e = w->e;
     if (w->o->in[k]->kind == VALUE_WEIGHT) return emit_at(e, e->weights, w->in[k]);
-    val token = emit_input_token(e, w->o, w->o->in[k], w->token);
-    return emit_at(e, emit_at(e, e->arena, w->in[k]), emit_mul(e, token, w->stride[k]));
+    val row = emit_input_row(e, w->o, w->o->in[k], w->token);
+    return emit_at(e, emit_at(e, e->arena, w->in[k]), emit_mul(e, row, w->stride[k]));
 }
 
 /* Values [at, at + n) of input k. */
@@ -220,10 +220,9 @@ static const char *kernel_name(emit *e, const op *o) {
                                     (unsigned long long)value_count(o->out));
     for (uint32_t k = 0; k < o->n_in; k++) {
         if (!o->in[k] || o->in[k]->kind == VALUE_TOKENS) continue;
-        name = arena_printf(e->memory, "%s_%s%s%llu", name,
+        name = arena_printf(e->memory, "%s_%s%s%llu%s", name,
                             o->in[k]->kind == VALUE_WEIGHT ? "w" : "", quant_find(o->in[k]->type)->name,
-                            (unsigned long long)o->in[k]->ne[0]);
-        if (emit_reads_body(o, o->in[k])) name = arena_printf(e->memory, "%s_one", name);
+                            (unsigned long long)o->in[k]->ne[0], emit_row_key(e, o, o->in[k]));
     }
     return arena_printf(e->memory, "%s%s%s%s", name, graph_params_text(e->memory, o, "_", ""),
                         emit_sink_key(e, o), o->head ? "_head" : "");

@@ -48,6 +48,11 @@ static val at_row(const matmul *m, val base, val stride, val token, val row) {
     return emit_at(e, start, emit_mul_const(e, row, 4));
 }
 
+/* The same of an input. */
+static val at_input(const matmul *m, const value *v, val base, val stride, val token, val row) {
+    return at_row(m, base, stride, emit_input_row(m->e, m->o, v, token), row);
+}
+
 static void keep(const matmul *m, val base, val stride, val token, val row, val v) {
     if (base) emit_store(m->e, v, at_row(m, base, stride, token, row), 4);
 }
@@ -71,9 +76,8 @@ static val finish_part(const matmul *m, val slot, val token, val first, uint32_t
         keep(m, m->sum, m->sum_stride, token, row, v);
     }
     if (m->residual)
-        v = emit_fadd(e, v, emit_load(e, t, at_row(m, m->residual, m->residual_stride,
-                                                   emit_input_token(e, m->o, m->o->fused.residual,
-                                                                    token), row), 4));
+        v = emit_fadd(e, v, emit_load(e, t, at_input(m, m->o->fused.residual, m->residual, m->residual_stride,
+                                                     token, row), 4));
     return v;
 }
 
@@ -93,7 +97,7 @@ static void finish_rows(const matmul *m, val slot, val token, val first, uint32_
     }
     if (!m->angles) return;
     emit_rotate(e, &m->o->params, emit_at_const(e, part_of_group, 4 * from),
-                at_row(m, m->angles, m->angles_stride, token, emit_i64(e, 0)));
+                at_input(m, m->o->fused.rope, m->angles, m->angles_stride, token, emit_i64(e, 0)));
     for (uint32_t i = from; i < end; i += width) {
         uint32_t n = end - i < width ? end - i : width;
         val      v = emit_load(e, emit_vector(e->f32, n), emit_at_const(e, part_of_group, 4 * i), 4);
@@ -126,7 +130,7 @@ static val weight_rows(const matmul *m, uint32_t w, val first) {
 
 static val activations(const matmul *m, val token) {
     emit *e = m->e;
-    val   from = emit_input_token(e, m->o, m->o->in[m->n_weights], token);
+    val   from = emit_input_row(e, m->o, m->o->in[m->n_weights], token);
     return emit_at(e, emit_at(e, e->arena, m->x), emit_mul(e, from, m->x_stride));
 }
 
@@ -234,10 +238,11 @@ static bool is_chained(const matmul *m) {
 }
 
 /* How a kernel for so many tokens takes as many as pay for unpacking, or whatever it takes of packed weights. */
-static enum way choose_way(const matmul *m, enum emit_tokens tokens) {
-    if (tokens == EMIT_ANY && !m->packed && can(m, BY_MATRIX)) return BY_MATRIX;
-    if (tokens == EMIT_ANY || m->packed) return can(m, BY_TILES) ? BY_TILES : BY_ROWS;
-    return tokens == EMIT_FEW && is_chained(m) && can(m, BY_CHAINED_TILES) ? BY_CHAINED_TILES : BY_ROWS;
+static enum way choose_way(const matmul *m) {
+    enum emit_form form = m->e->form;
+    if (form == EMIT_ANY && !m->packed && can(m, BY_MATRIX)) return BY_MATRIX;
+    if (form == EMIT_ANY || m->packed) return can(m, BY_TILES) ? BY_TILES : BY_ROWS;
+    return form == EMIT_FEW && is_chained(m) && can(m, BY_CHAINED_TILES) ? BY_CHAINED_TILES : BY_ROWS;
 }
 
 /* ---- all tokens */
@@ -369,24 +374,23 @@ static val first_row(const matmul *m, val unit) {
     return LLVMBuildSelect(e->builder, inside, first, m->last, "");
 }
 
-static const char *kernel_name(emit *e, const op *o, uint32_t rows, enum emit_tokens tokens) {
+static const char *kernel_name(emit *e, const op *o, uint32_t rows) {
     static const char *const forms[] = {[EMIT_ONE] = "decode", [EMIT_ANY] = "prefill", [EMIT_FEW] = "few"};
     uint32_t n_weights = graph_op_weights(o);
     const char *name = arena_printf(
-        e->memory, "%s_%s_%s_k%llu_r%u", forms[tokens], op_infos[o->kind].name,
+        e->memory, "%s_%s_%s_k%llu_r%u", forms[e->form], op_infos[o->kind].name,
         quant_find(o->in[0]->type)->name, (unsigned long long)o->in[0]->ne[0], rows);
     if (value_count(o->out) % rows) name = arena_printf(e->memory, "%s_ragged", name);
     if (packed_for(o, rows)) name = arena_printf(e->memory, "%s_packed", name);
-    if (emit_reads_body(o, o->in[n_weights])) name = arena_printf(e->memory, "%s_one", name);
+    name = arena_printf(e->memory, "%s%s", name, emit_row_key(e, o, o->in[n_weights]));
     if (n_weights == 2) name = arena_printf(e->memory, "%s_%s", name, quant_find(o->in[1]->type)->name);
     if (o->fused.bias)
         name = arena_printf(e->memory, "%s_bias_%s", name, quant_find(o->fused.bias->type)->name);
     if (o->fused.residual)
-        name = arena_printf(e->memory, "%s_residual%s", name,
-                            emit_reads_body(o, o->fused.residual) ? "_one" : "");
+        name = arena_printf(e->memory, "%s_residual%s", name, emit_row_key(e, o, o->fused.residual));
     if (o->fused.rope)
-        name = arena_printf(e->memory, "%s_rope%u%s", name, o->params.rope_dims,
-                            o->params.rope_pairing == ROPE_HALVES ? "h" : "a");
+        name = arena_printf(e->memory, "%s_rope%u%s%s", name, o->params.rope_dims,
+                            o->params.rope_pairing == ROPE_HALVES ? "h" : "a", emit_row_key(e, o, o->fused.rope));
     if (o->fused.product) name = arena_printf(e->memory, "%s_product", name);
     if (o->fused.up) name = arena_printf(e->memory, "%s_up", name);
     if (o->fused.sum) name = arena_printf(e->memory, "%s_sum", name);
@@ -427,20 +431,20 @@ static matmul begin(emit *e, const plan_call *c) {
     return m;
 }
 
-val emit_matmul(emit *e, const plan_call *c, enum emit_tokens tokens) {
-    const char *name = kernel_name(e, c->op, c->rows, tokens);
+val emit_matmul(emit *e, const plan_call *c) {
+    const char *name = kernel_name(e, c->op, c->rows);
     bool   fresh = emit_kernel_begin(e, name);
     matmul m = begin(e, c);
     if (fresh) {
-        enum way way = choose_way(&m, tokens);
-        uint32_t slots = tokens != EMIT_ONE ? e->isa->tokens : 1;
+        enum way way = choose_way(&m);
+        uint32_t slots = e->form != EMIT_ONE ? e->isa->tokens : 1;
         uint32_t by_tiles = way != BY_ROWS ? n_slots(way, tile_tokens(&m, 0, way)) : 0;
         if (by_tiles > slots) slots = by_tiles;
         for (uint32_t w = 0; w < m.n_weights; w++) m.buffer[w] = emit_local(e, 4ull * slots * m.rows);
         if (way != BY_ROWS && !m.packed) m.tiles = emit_local(e, tiles_bytes(&m, m.n_weights, way));
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);
         val  first = first_row(&m, unit.i);
-        if (tokens != EMIT_ONE)
+        if (e->form != EMIT_ONE)
             all_tokens(&m, way, first);
         else
             one_token(&m, way, first);

@@ -52,33 +52,40 @@ static void put_array(record *r, const char *name, const void *data, uint64_t co
 
 /* ---- calls */
 
-static val emit_call(emit *e, const plan_call *c, enum emit_tokens tokens) {
-    enum { PER_TOKEN = GGUFC_CALL_PER_TOKEN, BARRIER = GGUFC_CALL_BARRIER };
+static uint32_t call_flags(const emit *e, const plan_call *c) {
+    bool one = e->form == EMIT_ONE;
+    bool per_token = c->per_token && !(c->op->head && one); /* n_tokens is the batch's */
+    return (per_token ? GGUFC_CALL_PER_TOKEN : 0u) | (one && c->each ? GGUFC_CALL_EACH : 0u) |
+           ((one ? c->barrier_one : c->barrier) ? GGUFC_CALL_BARRIER : 0u);
+}
+
+static val emit_call(emit *e, const plan_call *c) {
     val kernel;
     switch (c->op->kind) {
     case OP_MATMUL:
-    case OP_GLU_MATMUL: kernel = emit_matmul(e, c, tokens); break;
-    case OP_ATTENTION: kernel = emit_attention(e, c, tokens != EMIT_ONE); break;
+    case OP_GLU_MATMUL: kernel = emit_matmul(e, c); break;
+    case OP_ATTENTION: kernel = emit_attention(e, c); break;
     default: kernel = emit_elementwise(e, c);
     }
     val *numbers = ARENA_ARRAY(e->memory, val, e->n_operands + 1);
     for (uint32_t i = 0; i < e->n_operands; i++) numbers[i] = emit_i64(e, e->operands[i]);
     val args = emit_constant(e, "args", LLVMConstArray2(e->i64, numbers, e->n_operands), 8);
 
-    bool   per_token = c->per_token && !(c->op->head && tokens == EMIT_ONE); /* n_tokens is the batch's */
     record call = {.e = e};
     put(&call, kernel);
     put(&call, args);
     put_u32(&call, c->units);
-    put_u32(&call, (per_token ? PER_TOKEN : 0) | (c->barrier ? BARRIER : 0));
+    put_u32(&call, call_flags(e, c));
+    put_u32(&call, c->before);
+    put_u32(&call, c->after);
     return record_end(&call);
 }
 
-static void put_calls(record *r, const char *name, const plan_call *calls, uint32_t n,
-                      enum emit_tokens tokens) {
+static void put_calls(record *r, const char *name, const plan_call *calls, uint32_t n, enum emit_form form) {
     emit *e = r->e;
     val  *all = ARENA_ARRAY(e->memory, val, n);
-    for (uint32_t i = 0; i < n; i++) all[i] = emit_call(e, &calls[i], tokens);
+    e->form = form;
+    for (uint32_t i = 0; i < n; i++) all[i] = emit_call(e, &calls[i]);
     record list = {.e = e};
     put(&list, emit_constant(e, name, LLVMConstArray2(LLVMTypeOf(all[0]), all, n), 16));
     put_u64(&list, n);

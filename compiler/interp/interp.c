@@ -113,7 +113,9 @@ static void add_call(planner *p, ggufc_kernel *kernel, const interp_call *c, uin
                      bool per_token) {
     ggufc_call *call = arena_push(p->memory, (void **)&p->calls, &p->n_calls, &p->cap_calls, sizeof *call);
     uint32_t flags = GGUFC_CALL_BARRIER | (per_token && !c->o->head ? GGUFC_CALL_PER_TOKEN : 0);
-    *call = (ggufc_call){ kernel, (const uint64_t *)(const void *)c, units, flags };
+    *call = (ggufc_call){
+        .kernel = kernel, .args = (const uint64_t *)(const void *)c, .units = units, .flags = flags,
+    };
 }
 
 /* The call that comes before that of the op itself. */

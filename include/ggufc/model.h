@@ -3,7 +3,7 @@
  * A compiled model is one constant, `ggufc_compiled` (or the name given with --symbol): what it needs
  * to know of its weights file, its tokenizer as tables, the sizes of its memory, and four lists of
  * calls. Evaluating a list means: every thread walks it from the start, does its share of each
- * call's units, and waits for the others where a call says so. That is all the runtime knows of the
+ * call's units, or all of them, and waits for the others where a call says so. That is all the runtime knows of the
  * model's mathematics; it is freestanding C and so are the kernels.
  *
  *     body of n tokens   n == 1 ? decode : prefill      leaves hidden states in the arena
@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define GGUFC_ABI 4
+#define GGUFC_ABI 5
 
 /* Parts of a split model stand in memory at multiples of so many bytes, so that huge pages of a file
    can be huge pages in memory. */
@@ -36,6 +36,7 @@ typedef struct ggufc_state {
     uint32_t       n_tokens;  /* 1 … n_batch; for heads, 1 … GGUFC_BATCH_EXACT */
     uint32_t       pos;       /* pos + n_tokens <= n_ctx */
     uint32_t       out_token; /* the (first) token of this batch whose logits the head computes */
+    uint32_t       thread;    /* whose state this is */
 } ggufc_state;
 
 /* Computes units begin … end - 1 of a call. `args` are byte offsets of its operands. Units are
@@ -46,7 +47,8 @@ typedef void ggufc_kernel(const ggufc_state *state, const uint64_t *args, uint32
 
 enum {
     GGUFC_CALL_PER_TOKEN = 1, /* the call has units × n_tokens units, all of a token first */
-    GGUFC_CALL_BARRIER = 2    /* wait for all threads after this call */
+    GGUFC_CALL_BARRIER = 2,   /* wait for all threads after this call */
+    GGUFC_CALL_EACH = 4       /* every thread computes all units, to a place of its own */
 };
 
 typedef struct ggufc_call {
@@ -54,6 +56,7 @@ typedef struct ggufc_call {
     const uint64_t *args;
     uint32_t        units;
     uint32_t        flags;
+    uint32_t        before, after; /* units of calls beside it that it is split over threads together with */
 } ggufc_call;
 
 typedef struct ggufc_calls {
