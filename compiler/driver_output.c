@@ -32,10 +32,20 @@ const char *compilation_packed_path(compilation *c) {
     return path;
 }
 
+static bool is_standard_output(const ggufc_compile_options *o) {
+    return !strcmp(o->output, "-");
+}
+
 bool compilation_check_output(compilation *c) {
     const ggufc_compile_options *o = c->options;
     if (o->stop_after != GGUFC_STAGE_LINK) return true;
     if (!o->output) return diag_error(&c->messages, "no output was given");
+    if (is_standard_output(o)) {
+        if (o->emit == GGUFC_EMIT_EXE || o->emit == GGUFC_EMIT_LIB || o->pack)
+            return diag_error(&c->messages, "-o -: standard output is for --emit=llvm-ir, asm or obj without --pack; "
+                              "say -o FILE");
+        return true;
+    }
     const char *inputs[4] = {o->model}, **next = inputs + 1;
     if (o->arch) *next++ = o->arch;
     if (o->runtime) *next++ = o->runtime;
@@ -69,9 +79,14 @@ static bool link_object(compilation *c, const char *to) {
     return ok;
 }
 
+/* To `to`, or, if it is NULL, standard output. */
+static bool write_bytes(compilation *c, const char *to, const void *data, size_t size) {
+    return to ? output_write(&c->messages, to, data, size) : output_print(&c->messages, data, size);
+}
+
 static bool write_ir(compilation *c, const char *to) {
     char *text = LLVMPrintModuleToString(c->module);
-    bool  ok = output_write(&c->messages, to, text, strlen(text));
+    bool  ok = write_bytes(c, to, text, strlen(text));
     LLVMDisposeMessage(text);
     return ok;
 }
@@ -80,9 +95,7 @@ static bool write_output(compilation *c, const char *to) {
     switch (c->options->emit) {
     case GGUFC_EMIT_LLVM_IR: return write_ir(c, to);
     case GGUFC_EMIT_OBJ:
-    case GGUFC_EMIT_ASM:
-        return output_write(&c->messages, to, LLVMGetBufferStart(c->object),
-                            LLVMGetBufferSize(c->object));
+    case GGUFC_EMIT_ASM: return write_bytes(c, to, LLVMGetBufferStart(c->object), LLVMGetBufferSize(c->object));
     case GGUFC_EMIT_EXE:
     case GGUFC_EMIT_LIB: return link_object(c, to);
     }
@@ -119,6 +132,7 @@ static bool write_packed(compilation *c, const char *path) {
 }
 
 static bool write_result(compilation *c) {
+    if (is_standard_output(c->options)) return write_output(c, NULL);
     const char *temporary = output_temporary(c->memory, c->options->output);
     if (!write_output(c, temporary) || !output_commit(&c->messages, temporary, c->options->output)) {
         output_discard(temporary);

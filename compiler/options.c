@@ -136,7 +136,7 @@ static bool read_verbose(void *target, const char *name, const char *text) {
 }
 
 static const option output_rows[] = {
-    {"-o", NULL, "FILE", read_output, "where the result goes"},
+    {"-o", NULL, "FILE", read_output, "where the result goes; -: to standard output (not exe or lib)"},
     {"--emit", NULL, "KIND", read_emit, "exe (default), obj, lib (FILE.a with FILE.h), llvm-ir, asm"},
     {"--target", NULL, "TRIPLE", read_target, "compile for this machine type (default: this one)"},
     {"--symbol", NULL, "NAME", read_symbol, "of the model, unless it is an exe (default ggufc_compiled)"},

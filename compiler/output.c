@@ -90,23 +90,28 @@ void output_discard(const char *temporary) {
     forget(temporary);
 }
 
-bool output_write(diag *d, const char *path, const void *data, size_t size) {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) return diag_error(d, "%s: cannot be written: %s", path, strerror(errno));
+static bool write_all(diag *d, int fd, const char *name, const void *data, size_t size) {
     const char *at = data;
     while (size) {
         ssize_t n = write(fd, at, size);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) {
-            int why = errno;
-            close(fd);
-            return diag_error(d, "%s: writing failed: %s", path, strerror(why));
-        }
+        if (n <= 0) return diag_error(d, "%s: writing failed: %s", name, strerror(errno));
         at += n;
         size -= (size_t)n;
     }
-    if (close(fd)) return diag_error(d, "%s: writing failed: %s", path, strerror(errno));
     return true;
+}
+
+bool output_write(diag *d, const char *path, const void *data, size_t size) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return diag_error(d, "%s: cannot be written: %s", path, strerror(errno));
+    bool ok = write_all(d, fd, path, data, size);
+    if (close(fd) && ok) return diag_error(d, "%s: writing failed: %s", path, strerror(errno));
+    return ok;
+}
+
+bool output_print(diag *d, const void *data, size_t size) {
+    return write_all(d, STDOUT_FILENO, "standard output", data, size);
 }
 
 bool output_commit(diag *d, const char *temporary, const char *path) {

@@ -13,6 +13,7 @@ bool output_check(diag *d, const char *path, const char *const *inputs);
 const char *output_temporary(arena *a, const char *path);
 
 bool output_write(diag *d, const char *path, const void *data, size_t size);
+bool output_print(diag *d, const void *data, size_t size); /* to standard output */
 bool output_commit(diag *d, const char *temporary, const char *path);
 void output_discard(const char *temporary);
 

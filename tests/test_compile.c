@@ -368,6 +368,31 @@ static void emit_kinds(void **state) {
     free(out);
 }
 
+/* "-" is standard output for whatever is one piece of bytes, and the name of no file. */
+static void standard_output(void **state) {
+    (void)state;
+    static const char *const kinds[] = {"--emit=obj", "--emit=llvm-ir", "--emit=asm"};
+    char *folder = new_folder("stdout"), *out = join(folder, "out");
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        assert_silent(RUN(DEMO, "-o", out, (char *)kinds[i]), kinds[i]);
+        child c = RUN(DEMO, "-o", "-", (char *)kinds[i]);
+        struct stat file;
+        assert_true(!c.exit_code && !c.err_size && !stat(out, &file) && (size_t)file.st_size == c.out_size);
+        assert_begins(out, c.out, c.out_size);
+        child_free(&c);
+    }
+    child full = child_run((child_setup){.argv = (char *[]){compiler, DEMO, "-o", "-", "--emit=asm", NULL},
+                                         .out_fd = open("/dev/full", O_WRONLY)});
+    assert_refused(full, 1, "standard output: ", "a full disk");
+    assert_refused(RUN(DEMO, "-o", "-"), 1, "say -o FILE", "an executable");
+    assert_refused(RUN(DEMO, "-o", "-", "--emit=lib"), 1, "say -o FILE", "a library");
+    assert_refused(RUN(DEMO, "-o", "-", "--emit=obj", "--pack"), 1, "say -o FILE", "packed weights");
+    assert_int_equal(access("-", F_OK), -1);
+    remove_folder(folder);
+    free(folder);
+    free(out);
+}
+
 static const char program[] =
     "#include \"story.h\"\n"
     "#include <stdio.h>\n"
@@ -635,6 +660,7 @@ int main(void) {
         cmocka_unit_test(every_prefix_is_refused),
         cmocka_unit_test(some_prefixes_are_refused_by_the_program),
         cmocka_unit_test(emit_kinds),
+        cmocka_unit_test(standard_output),
         cmocka_unit_test(library_with_its_header),
         cmocka_unit_test(stopping_writes_nothing),
         cmocka_unit_test(print_to_a_full_disk),

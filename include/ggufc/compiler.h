@@ -47,7 +47,8 @@ enum {
 
 typedef struct ggufc_compile_options {
     const char      *model;      /* the GGUF file */
-    const char      *output;     /* NULL only where stop_after comes before any output */
+    const char      *output;     /* "-": standard output, of what --emit=llvm-ir, asm and obj make; NULL only where
+                                    stop_after comes before any output */
     enum ggufc_emit  emit;
     enum ggufc_stage stop_after;
     unsigned         dump;       /* GGUFC_DUMP_*, to standard output */
