@@ -14,8 +14,7 @@
 #define TILE        2  /* vectors of rows in a tile; tile_vectors of every ISA that is supported */
 
 bool packed_supported(const isa *target) {
-    return target->dot_rows && target->tile_columns == 4 && target->unsigned_weights &&
-           target->tile_vectors == TILE;
+    return target->dot_bytes && target->tile_vectors == TILE;
 }
 
 /* ---- places */
@@ -78,6 +77,7 @@ packed_header packed_describe(const gguf_file *f, const plan *p, const isa *targ
         .magic = PACKED_MAGIC,
         .version = PACKED_VERSION,
         .lanes = target->lanes,
+        .bias = target->unsigned_weights ? 128 : 0,
         .bytes = p->packed_bytes,
         .gguf_bytes = f->size,
         .gguf_index_hash = gguf_hash_index(f),
@@ -89,13 +89,13 @@ packed_header packed_describe(const gguf_file *f, const plan *p, const isa *targ
 /* ---- writing */
 
 /* Blocks of `rows` rows, one tile, of `row_bytes` bytes each. */
-static void pack_tile(const uint8_t *from, uint32_t rows, uint64_t row_bytes, uint8_t *to) {
+static void pack_tile(const uint8_t *from, uint32_t rows, uint64_t row_bytes, uint32_t bias, uint8_t *to) {
     for (uint64_t b = 0; b < row_bytes / BLOCK_BYTES; b++, to += (uint64_t)rows * BLOCK_BYTES)
         for (uint32_t r = 0; r < rows; r++) {
             const uint8_t *block = from + r * row_bytes + b * BLOCK_BYTES;
             for (uint32_t w = 0; w < WORDS; w++)
                 for (uint32_t i = 0; i < 4; i++)
-                    to[(w * rows + r) * 4 + i] = block[2 + w * 4 + i] ^ 0x80;
+                    to[(w * rows + r) * 4 + i] = (uint8_t)(block[2 + w * 4 + i] + bias);
             memcpy(to + WORDS * 4 * rows + 2 * r, block, 2);
         }
 }
@@ -115,13 +115,14 @@ static void pad_to(writer *w, uint64_t at) {
     while (w->at < at) put(w, zeros, at - w->at < sizeof zeros ? at - w->at : sizeof zeros);
 }
 
-static void put_packed(writer *w, const gguf_file *f, const value *v, uint32_t lanes, uint8_t *tile) {
+static void put_packed(writer *w, const gguf_file *f, const value *v, const packed_header *header, uint8_t *tile) {
+    uint32_t lanes = header->lanes;
     uint64_t row_bytes = quant_row_bytes(v->type, v->ne[0]);
     uint64_t n_rows = v->tensor->bytes / row_bytes;
     for (uint64_t unit = 0; unit < n_rows; unit += v->packed_rows)
         for (uint32_t r = 0; r < v->packed_rows; r += TILE * lanes) {
             uint32_t rows = v->packed_rows - r < TILE * lanes ? v->packed_rows - r : TILE * lanes;
-            pack_tile(f->data + v->tensor->offset + (unit + r) * row_bytes, rows, row_bytes, tile);
+            pack_tile(f->data + v->tensor->offset + (unit + r) * row_bytes, rows, row_bytes, header->bias, tile);
             put(w, tile, rows * row_bytes);
         }
 }
@@ -138,7 +139,7 @@ static bool put_weights(writer *w, const graph *g, const packed_header *header) 
         const value *v = g->values[i];
         if (v->packed) {
             pad_to(w, v->packed_offset);
-            put_packed(w, g->file, v, header->lanes, tile);
+            put_packed(w, g->file, v, header, tile);
         }
         if (v->copied) {
             pad_to(w, v->offset);

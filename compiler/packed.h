@@ -7,7 +7,7 @@
  * multiplied by tiles as well. The file is as large as the weights: a block of 32 columns of r rows
  * takes 34 · r bytes,
  *
- *     u8  words[8][r][4]     q + 128; r rows of four neighbouring columns
+ *     i8  words[8][r][4]     r rows of four neighbouring columns; u8, q + 128, where the ISA's dot wants that
  *     f16 scales[r]
  *
  * where r is 2 · lanes, or what is left of a unit's rows (pass_plan.c) at its end. All of a tile's
@@ -26,13 +26,15 @@ typedef struct packed_header {
     char     magic[8]; /* PACKED_MAGIC */
     uint32_t version;  /* PACKED_VERSION */
     uint32_t lanes;    /* rows of a vector */
+    uint32_t bias;     /* what is added to quants: 128 or 0 */
+    uint32_t reserved; /* 0 */
     uint64_t bytes;    /* of the file */
     uint64_t gguf_bytes, gguf_index_hash; /* of the GGUF file it was made from */
     char     isa[24];
 } packed_header;
 
 #define PACKED_MAGIC   "ggufcpk"
-#define PACKED_VERSION 1
+#define PACKED_VERSION 2
 #define PACKED_BEGIN   4096
 
 /* Whether code for that ISA can read packed weights. */

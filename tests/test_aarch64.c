@@ -10,7 +10,8 @@
 #define SCRIPT                                                                                              \
     "set -e; cd $DIR; CC=aarch64-linux-gnu-gcc $GGUFC $MODEL --target=aarch64-linux-gnu $FLAGS --trace "   \
     "--ctx=64 --batch=40 --runtime=$DIR/runtime.a -o aarch64.exe; "                                        \
-    "qemu-aarch64 -L /usr/aarch64-linux-gnu ./aarch64.exe -m $MODEL --tokens $TOKENS -n 1 -t 2 "            \
+    "case $FLAGS in *--pack*) ;; *) set -- -m $MODEL;; esac; "                                              \
+    "qemu-aarch64 -L /usr/aarch64-linux-gnu ./aarch64.exe \"$@\" --tokens $TOKENS -n 1 -t 2 "            \
     "--trace aarch64.gguf >aarch64.log 2>&1 || { cat aarch64.log; exit 1; }; "                             \
     "$GGUFC compare reference:$MODEL aarch64.gguf --ctx=64 >aarch64.log || { cat aarch64.log; exit 1; }"
 
@@ -20,7 +21,7 @@
     "aarch64-linux-gnu-gcc -std=c11 -O2 -D_GNU_SOURCE -I$SOURCES/include -I$SOURCES/runtime -c $f "         \
     "-o ${f##*/}.o; done; aarch64-linux-gnu-ar rcs runtime.a *.c.o"
 
-static const char *const all_flags[] = {"--cpu=cortex-a76", ""};
+static const char *const all_flags[] = {"--cpu=cortex-a76", "--cpu=cortex-a76 --pack", ""};
 
 static int sh(const char *script) {
     char *argv[] = {"sh", "-c", (char *)script, NULL};

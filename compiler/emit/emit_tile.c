@@ -48,6 +48,10 @@ static bool has_dot_rows(const isa *target, enum quant_type weight) {
     return target->dot_rows && emit_block_find(weight);
 }
 
+static bool has_dot_bytes(const isa *target, enum quant_type weight) {
+    return target->dot_bytes && weight == QUANT_Q8_0;
+}
+
 static bool has_dot_bf16(const isa *target, enum quant_type weight) {
     return target->dot_bf16 && weight == QUANT_BF16;
 }
@@ -183,6 +187,10 @@ static val dot_quants(emit *e, val weights, val x, val sum) {
     return e->isa->dot_rows(e, weights, x, sum);
 }
 
+static val dot_bytes(emit *e, val weights, val x, val sum) {
+    return e->isa->dot_bytes(e, weights, x, sum);
+}
+
 static val dot_pairs(emit *e, val weights, val x, val sum) {
     type bytes = emit_vector(e->i8, 2 * emit_length(sum));
     return emit_add(e, sum, e->isa->dot_pairs(e, LLVMBuildBitCast(e->builder, weights, bytes, ""),
@@ -198,6 +206,10 @@ static val dot_bf16(emit *e, val weights, val x, val sum) {
 }
 
 static const tile_kind kinds[] = {
+    {
+        .name = "bytes", .has = has_dot_bytes, .bias = bias_of_isa, .columns = columns_four, .tokens = tokens_quantized,
+        .steps = steps_quantized, .x = x_first, .dot = dot_bytes, .packed = true,
+    },
     {
         .name = "planes", .has = has_planes, .columns = columns_four, .tokens = tokens_matrix,
         .words = words_planes, .x = x_first, .matrix = true, .planes = true,
@@ -230,7 +242,8 @@ static const tile_kind kinds[] = {
 
 static const tile_kind *find_kind(const isa *target, const emit_tiles *of) {
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-        if (kinds[i].matrix == of->matrix && kinds[i].has(target, of->weight)) return &kinds[i];
+        if (kinds[i].packed == of->packed && kinds[i].matrix == of->matrix && kinds[i].has(target, of->weight))
+            return &kinds[i];
     return NULL;
 }
 

@@ -7,8 +7,8 @@
 typedef struct tile    tile;
 typedef struct product product;
 
-/* How a type is multiplied by tiles: by the first of these that the ISA has, of those for a matrix unit where that is
-   asked for (emit_tiles.matrix), else of the others. */
+/* How a type is multiplied by tiles: by the first of these that the ISA has, of those for packed weights, or for a
+   matrix unit, where that is asked for (emit_tiles), else of the others. */
 typedef struct tile_kind {
     const char *name;
     bool (*has)(const isa *target, enum quant_type weight);
@@ -24,6 +24,7 @@ typedef struct tile_kind {
     uint64_t (*x)(const activation_layout *layout);
     val (*dot)(emit *e, val weights, val x, val sum);
     bool in_pairs; /* `dot` adds to sums of i16, which are added to the rest in time (emit_block_in_pairs) */
+    bool packed;   /* `words` is not needed */
     bool matrix;   /* by the ISA's matrix unit (emit_tile_matrix.c); of more tokens than EMIT_MAX_TILE_TOKENS */
 
     /* Quants are multiplied by their sub-block's integer, which takes two bytes: these are in planes, words of their

@@ -27,8 +27,8 @@ typedef struct cpu {
 
 /* Zen 3, from memory: rows of Q4_0 came with 11 GB/s a core in place of 8, of Q4_K with 9.7 for 7.6, of Q8_0
    with 9.4 for 8; 4 KiB to 64 KiB differed little. From the third-level cache, where models of 12 to 16 MiB
-   were, all came half as fast again. */
-#define ZEN3_PREFETCH {.bytes = 16u << 10, .packed = 16u << 10, .least = 512u << 10}
+   were, all came half as fast again; packed tiles, too, from 4 and 8 KiB on, and a fifth less from 2. */
+#define ZEN3_PREFETCH {.bytes = 16u << 10, .packed = 16u << 10, .tiles = 8u << 10, .least = 512u << 10}
 
 /* Emerald Rapids, one core: rows of Q8_0 with 12.5 GB/s in place of 9.5, of Q6_K with 11 for 8.3, of Q4_K, from
    8 KiB on, with 11.8 for 7.4, of F16 and BF16 with 14 for 10; two threads gained a quarter to a half. */

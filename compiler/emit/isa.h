@@ -106,6 +106,11 @@ typedef struct isa {
                                         struct LLVMOpaqueValue *activations,
                                         struct LLVMOpaqueValue *sum);
 
+    /* The same whatever tile_columns is: of four bytes, as packed weights are (packed.h). NULL: there is no good way. */
+    struct LLVMOpaqueValue *(*dot_bytes)(struct emit *e, struct LLVMOpaqueValue *weights,
+                                         struct LLVMOpaqueValue *activations,
+                                         struct LLVMOpaqueValue *sum);
+
     /* Adds to each f32 lane the products of two bf16 with two, both as i32 lanes. NULL: there is no
        such instruction. */
     struct LLVMOpaqueValue *(*dot_bf16)(struct emit *e, struct LLVMOpaqueValue *weights,

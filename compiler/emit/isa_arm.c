@@ -54,5 +54,6 @@ const isa isa_dotprod = {
     .tile_columns = 4,
     .tile_steps = 8,
     .dot_rows = dotprod_rows,
+    .dot_bytes = dotprod_rows,
     .look_up = neon_look_up,
 };

@@ -52,6 +52,12 @@ static val avx2_dot(emit *e, val weights, val activations, val sum) {
     return emit_add(e, sum, emit_intrinsic(e, "llvm.x86.avx2.pmadd.wd", NULL, word_args, 2));
 }
 
+static val avx2_dot_bytes(emit *e, val weights, val activations, val sum) {
+    type bytes = emit_vector(e->i8, 32);
+    return avx2_dot(e, LLVMBuildBitCast(e->builder, weights, bytes, ""),
+                    LLVMBuildBitCast(e->builder, activations, bytes, ""), sum);
+}
+
 /* The intrinsic for vectors of `bytes` bytes. */
 static val by_width(emit *e, const char *const names[3], uint32_t bytes, val *args, uint32_t n) {
     return emit_intrinsic(e, names[bytes == 64 ? 2 : bytes == 32 ? 1 : 0], NULL, args, n);
@@ -108,8 +114,8 @@ static val x86_look_up(emit *e, const int8_t table[16], val index) {
     .masks = true, .unsigned_weights = true, .dot_length = 64, .dot = vnni_dot,            \
     .tile_vectors = 2, .tile_tokens = 4, .plain_tokens = 8, .tile_columns = 4,             \
     .tile_steps = 8,                                                                       \
-    .dot_rows = vnni_dot_rows, .dot_pairs = x86_dot_pairs, .dot_words = vnni_dot_words,    \
-    .narrow = x86_narrow, .look_up = x86_look_up
+    .dot_rows = vnni_dot_rows, .dot_bytes = vnni_dot_rows, .dot_pairs = x86_dot_pairs,     \
+    .dot_words = vnni_dot_words, .narrow = x86_narrow, .look_up = x86_look_up
 
 /* ---- AMX: eight registers of 16 rows of 64 bytes, for sums, tokens' words and rows' words */
 
@@ -216,6 +222,7 @@ const isa isa_avx_vnni = {
     .tile_columns = 4,
     .tile_steps = 2,
     .dot_rows = vnni_dot_rows,
+    .dot_bytes = vnni_dot_rows,
     .dot_pairs = x86_dot_pairs,
     .dot_words = vnni_dot_words,
     .narrow = x86_narrow,
@@ -240,6 +247,7 @@ const isa isa_avx2 = {
     .pair_tokens = 4,
     .pair_steps = 4,
     .dot_rows = avx2_dot_rows,
+    .dot_bytes = avx2_dot_bytes,
     .dot_pairs = x86_dot_pairs,
     .dot_words = x86_dot_words,
     .look_up = x86_look_up,
