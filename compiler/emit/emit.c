@@ -109,6 +109,11 @@ void emit_prefetch(emit *e, val pointer, uint32_t level) {
     emit_intrinsic(e, "llvm.prefetch", e->ptr, args, 4);
 }
 
+void emit_prefetch_lines(emit *e, val at, uint64_t from, uint64_t to) {
+    for (uint64_t line = round_up(from, EMIT_LINE_BYTES); line < to; line += EMIT_LINE_BYTES)
+        emit_prefetch(e, emit_at_const(e, at, line), EMIT_PREFETCH_L2);
+}
+
 void emit_in_order(emit *e) {
     LLVMBuildFence(e->builder, LLVMAtomicOrderingSequentiallyConsistent, /* of one thread */ true, "");
 }
@@ -129,6 +134,10 @@ val emit_mul(emit *e, val a, val b) {
 
 val emit_mul_const(emit *e, val a, uint64_t n) {
     return n == 1 ? a : emit_mul(e, a, LLVMConstInt(LLVMTypeOf(a), n, false));
+}
+
+val emit_min(emit *e, val a, val b) {
+    return LLVMBuildSelect(e->builder, LLVMBuildICmp(e->builder, LLVMIntULT, a, b, ""), a, b, "");
 }
 
 val emit_wide(emit *e, val n) {

@@ -84,6 +84,9 @@ val  emit_local(emit *e, uint64_t bytes); /* in the frame of the kernel, aligned
 enum { EMIT_PREFETCH_L2 = 2, EMIT_PREFETCH_L1 = 3, EMIT_LINE_BYTES = 64 };
 void emit_prefetch(emit *e, val pointer, uint32_t level);
 
+/* Has the lines that begin in bytes [from, to) of `at` brought to the second-level cache. */
+void emit_prefetch_lines(emit *e, val at, uint64_t from, uint64_t to);
+
 /* No load or store is moved over this point. It takes no instruction. */
 void emit_in_order(emit *e);
 
@@ -94,6 +97,7 @@ val emit_sub(emit *e, val a, val b);
 val emit_mul(emit *e, val a, val b);
 val emit_mul_const(emit *e, val a, uint64_t n);
 val emit_wide(emit *e, val n);          /* u32 → i64 */
+val emit_min(emit *e, val a, val b);    /* the smaller of two i64 ≥ 0 */
 val emit_fadd(emit *e, val a, val b);
 val emit_fsub(emit *e, val a, val b);
 val emit_fmul(emit *e, val a, val b);

@@ -38,10 +38,6 @@ val attention_remainder(emit *e, val n, uint32_t by) {
     return emit_sub(e, n, emit_mul_const(e, attention_divide(e, n, by), by));
 }
 
-val attention_smaller(emit *e, val a, val b) {
-    return LLVMBuildSelect(e->builder, LLVMBuildICmp(e->builder, LLVMIntULT, a, b, ""), a, b, "");
-}
-
 /* ---- units */
 
 /* n / by, not known before. Processors without such an instruction, which the generic ISA must expect,
@@ -129,7 +125,7 @@ static void emit_few(const attention *a, const tiling *t, val function) {
     val    token = emit_mul(e, attention_divide(e, rest, a->n_kv), u.block);
     if (function) {
         attention_block b = {.function = function, .kv_head = kv_head, .token = token, .range = range};
-        b.count = attention_smaller(e, emit_sub(e, e->n_tokens, token), u.block);
+        b.count = emit_min(e, emit_sub(e, e->n_tokens, token), u.block);
         b.frame = emit_local(e, attention_frame_bytes(a, t, few_block(a) * a->group));
         attention_tile_block(a, t, &b);
     } else {
@@ -148,7 +144,7 @@ static val choose_block(const attention *a) {
     val      even = attention_divide(e, emit_mul_const(e, e->n_tokens, a->n_kv), TILE_UNITS);
     val      low = LLVMBuildICmp(e->builder, LLVMIntULT, even, emit_i64(e, least), "");
     even = LLVMBuildSelect(e->builder, low, emit_i64(e, least), even, "");
-    return attention_smaller(e, even, emit_i64(e, most));
+    return emit_min(e, even, emit_i64(e, most));
 }
 
 /* The last block has most positions to see: first, last, second, second last, … so that any half of
@@ -170,7 +166,7 @@ static void emit_many(const attention *a, const tiling *t, val function) {
     attention_block b = {.function = function, .kv_head = divide(a, l.i, u.n_blocks)};
     val    number = emit_sub(e, l.i, emit_mul(e, b.kv_head, u.n_blocks));
     b.token = emit_mul(e, fold(e, number, u.n_blocks), u.block);
-    b.count = attention_smaller(e, emit_sub(e, e->n_tokens, b.token), u.block);
+    b.count = emit_min(e, emit_sub(e, e->n_tokens, b.token), u.block);
     b.frame = emit_local(e, attention_frame_bytes(a, t, block_tokens(a) * a->group));
     attention_tile_block(a, t, &b);
     emit_loop_end(e, &l, NULL);

@@ -48,8 +48,6 @@ val attention_query(const attention *a, val token, val head);
 /* Ranges that a token at `position` sees. */
 val attention_ranges(const attention *a, val position);
 
-val attention_smaller(emit *e, val a, val b);
-
 /* Of numbers below 2^32 (i64) by a constant: processors that cannot divide multiply instead. */
 val attention_divide(emit *e, val n, uint32_t by);
 val attention_remainder(emit *e, val n, uint32_t by);

@@ -171,7 +171,7 @@ static void attend(const by_heads *u, running *heads, val from, val end, val las
         heads[h].most = emit_loop_carry(e, &chunk, emit_f32(e, -INFINITY));
         carry_in(u, &chunk, &heads[h]);
     }
-    val chunk_end = attention_smaller(e, emit_add(e, chunk.i, emit_i64(e, CHUNK)), end);
+    val chunk_end = emit_min(e, emit_add(e, chunk.i, emit_i64(e, CHUNK)), end);
     score_chunk(u, heads, chunk.i, chunk_end, last);
     for (uint32_t h = 0; h < u->n_heads; h++) rescale(u, &heads[h]);
     sum_chunk(u, heads, chunk.i, chunk_end);
@@ -209,7 +209,7 @@ static void emit_heads(by_heads *u, val kv_head, val token, val range) {
     val      from = emit_i64(e, 0), first = emit_mul_const(e, kv_head, u->a->group);
     if (range) {
         from = emit_mul_const(e, range, u->a->range);
-        end = attention_smaller(e, end, emit_add(e, from, emit_i64(e, u->a->range)));
+        end = emit_min(e, end, emit_add(e, from, emit_i64(e, u->a->range)));
     }
     branch any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntULT, from, end, ""));
     u->k = attention_cache(u->a, u->a->k, kv_head);

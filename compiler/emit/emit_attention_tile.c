@@ -412,7 +412,7 @@ static void add_all_values(const tile_pass *p) {
 /* The position of a row, the last one's for those that only fill a tile. */
 static val row_position(const attention *a, val row, val n_rows, val pos) {
     emit *e = a->e;
-    val   real = attention_smaller(e, row, emit_sub(e, n_rows, emit_i64(e, 1)));
+    val   real = emit_min(e, row, emit_sub(e, n_rows, emit_i64(e, 1)));
     return emit_add(e, pos, attention_divide(e, real, a->group));
 }
 
@@ -421,7 +421,7 @@ static val whole_vectors(const tile_pass *p, val first) {
     emit *e = p->a->e;
     val   sees = LLVMBuildICmp(e->builder, LLVMIntUGE, first, p->chunk, "");
     val   n = emit_add(e, emit_sub(e, first, p->chunk), emit_i64(e, 1));
-    n = attention_smaller(e, LLVMBuildSelect(e->builder, sees, n, emit_i64(e, 0), ""), p->count);
+    n = emit_min(e, LLVMBuildSelect(e->builder, sees, n, emit_i64(e, 0), ""), p->count);
     return LLVMBuildAnd(e->builder, n, emit_i64(e, ~(uint64_t)(e->isa->lanes - 1)), "");
 }
 
@@ -433,12 +433,12 @@ static void take_tile(tile_pass *p, val row, val n_rows, val pos, val count) {
     val      last = row_position(p->a, emit_add(e, row, emit_i64(e, p->t.rows - 1)), n_rows, pos);
     val      first = row_position(p->a, row, n_rows, pos);
     branch   any = emit_if(e, LLVMBuildICmp(e->builder, LLVMIntUGE, last, p->chunk, ""));
-    p->count = attention_smaller(e, count, emit_add(e, emit_sub(e, last, p->chunk), one));
+    p->count = emit_min(e, count, emit_add(e, emit_sub(e, last, p->chunk), one));
     score_tile(p);
     val end = emit_sub(e, emit_add(e, p->chunk, p->count), one), limits[MAX_ROWS];
     for (uint32_t r = 0; r < p->t.rows; r++) {
         val seen = row_position(p->a, emit_add(e, row, emit_i64(e, r)), n_rows, pos);
-        seen = emit_sub(e, attention_smaller(e, seen, end), p->chunk);
+        seen = emit_sub(e, emit_min(e, seen, end), p->chunk);
         limits[r] = emit_splat(e, LLVMBuildTrunc(e->builder, seen, e->i32, ""), lanes);
     }
     p->whole = whole_vectors(p, first);
@@ -467,7 +467,7 @@ val attention_tile_function(const attention *a, const tiling *t) {
     p.most = emit_local(e, 4ull * t->rows * e->isa->lanes);
     p.shrink = emit_local(e, 4ull * p.square);
     loop chunk = emit_loop_begin(e, arg[5], arg[6], t->chunk);
-    val  count = attention_smaller(e, emit_i64(e, t->chunk), emit_sub(e, arg[6], chunk.i));
+    val  count = emit_min(e, emit_i64(e, t->chunk), emit_sub(e, arg[6], chunk.i));
     p.chunk = chunk.i;
     convert_chunk(&p, count);
     loop row = emit_loop_begin(e, emit_i64(e, 0), arg[3], t->rows);
@@ -491,7 +491,7 @@ static row_place place_row(const attention *a, const tiling *t, const attention_
                            val n_rows) {
     emit *e = a->e;
     val   number = attention_divide(e, row, t->rows);
-    val   real = attention_smaller(e, row, emit_sub(e, n_rows, emit_i64(e, 1)));
+    val   real = emit_min(e, row, emit_sub(e, n_rows, emit_i64(e, 1)));
     row_place place = {
         .tile = emit_at(e, b->frame, emit_mul_const(e, number, tile_bytes(a, t))),
         .slot = attention_remainder(e, row, t->rows),
@@ -556,7 +556,7 @@ void attention_tile_block(const attention *a, const tiling *t, const attention_b
     val   n_rows = emit_mul_const(e, b->count, a->group);
     if (b->range) {
         from = emit_mul_const(e, b->range, a->range);
-        to = attention_smaller(e, to, emit_add(e, from, emit_i64(e, a->range)));
+        to = emit_min(e, to, emit_add(e, from, emit_i64(e, a->range)));
     }
     branch any = if_any(e, from, to);
     begin_rows(a, t, b, n_rows);

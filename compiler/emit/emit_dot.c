@@ -28,9 +28,10 @@ bool emit_weights_are_far(const emit *e) {
 
 void emit_come_to(emit *e, val at, uint64_t from, uint64_t to, uint32_t ahead) {
     if (!emit_weights_are_far(e)) return;
-    if (!ahead) emit_in_order(e);
-    for (uint64_t line = round_up(from, EMIT_LINE_BYTES); ahead && line < to; line += EMIT_LINE_BYTES)
-        emit_prefetch(e, emit_at_const(e, at, line + ahead), EMIT_PREFETCH_L2);
+    if (ahead)
+        emit_prefetch_lines(e, at, from + ahead, to + ahead);
+    else
+        emit_in_order(e);
 }
 
 static uint32_t bytes_ahead(const emit *e, enum quant_type weight) {

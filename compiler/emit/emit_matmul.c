@@ -186,28 +186,36 @@ static bool can(const matmul *m, enum way way) {
     return m->packed || tiles_bytes(m, m->n_weights, way) <= TILES_MOST;
 }
 
-/* The tile of weight w whose turn is at row *r of the unit that begins at row `first`; *at is where. A unit's
-   last tile ends with it: rows that are no whole vector are taken with some of those before them. */
-static emit_tiles one_tile(const matmul *m, uint32_t w, enum way way, val first, uint32_t *r, val *at) {
+/* A tile of a unit: its first row there, and where it is. */
+typedef struct tile_place {
+    emit_tiles of;
+    uint32_t   row;
+    val        at;
+} tile_place;
+
+/* The tile of weight w whose turn is at row r of the unit that begins at row `first`. A unit's last tile ends with
+   it: rows that are no whole vector are taken with some of those before them. */
+static tile_place tile_at(const matmul *m, uint32_t w, enum way way, val first, uint32_t r) {
     emit      *e = m->e;
-    emit_tiles t = tiles_of(m, w, way);
-    uint64_t   before = emit_tile_bytes(e, &t, *r);
-    *at = m->packed ? emit_at_const(e, weight_rows(m, w, first), before)
-                    : emit_at_const(e, m->tiles, tiles_bytes(m, w, way) + before);
-    uint32_t left = m->rows - *r, lanes = e->isa->lanes;
-    t.rows = left < lanes ? lanes : left < emit_tile_rows(e) ? left / lanes * lanes : emit_tile_rows(e);
-    if (left < lanes) *r = m->rows - lanes;
-    return t;
+    tile_place p = {.of = tiles_of(m, w, way), .row = r};
+    uint64_t   before = emit_tile_bytes(e, &p.of, r);
+    p.at = m->packed ? emit_at_const(e, weight_rows(m, w, first), before)
+                     : emit_at_const(e, m->tiles, tiles_bytes(m, w, way) + before);
+    uint32_t left = m->rows - r, lanes = e->isa->lanes;
+    p.of.rows = left < lanes ? lanes : left < emit_tile_rows(e) ? left / lanes * lanes : emit_tile_rows(e);
+    if (left < lanes) p.row = m->rows - lanes;
+    return p;
 }
 
 static void unpack(const matmul *m, enum way way, val first) {
     emit *e = m->e;
     for (uint32_t w = 0; w < m->n_weights; w++) {
-        val        rows = weight_rows(m, w, first), to;
-        emit_tiles t;
-        for (uint32_t r = 0; r < m->rows; r += t.rows) {
-            t = one_tile(m, w, way, first, &r, &to);
-            emit_tile_unpack(e, &t, emit_at_const(e, rows, r * quant_row_bytes(t.weight, t.k)), to);
+        val      rows = weight_rows(m, w, first);
+        uint64_t row_bytes = quant_row_bytes(m->weight_type[w], m->k);
+        for (uint32_t r = 0; r < m->rows;) {
+            tile_place p = tile_at(m, w, way, first, r);
+            emit_tile_unpack(e, &p.of, emit_at_const(e, rows, p.row * row_bytes), p.at);
+            r = p.row + p.of.rows;
         }
     }
 }
@@ -221,12 +229,13 @@ static void multiply(const matmul *m, enum way way, val first, val token, val sl
     }
     emit_tile_operands o = {.x = activations(m, token), .x_stride = m->x_stride};
     o.out_stride = emit_i64(e, 4ull * m->rows);
-    emit_tiles t;
     for (uint32_t w = 0; w < m->n_weights; w++)
-        for (uint32_t r = 0; r < m->rows; r += t.rows) {
-            t = one_tile(m, w, way, first, &r, &o.tile);
-            o.out = emit_at_const(e, group(m, w, slot), 4ull * r);
-            emit_tile_multiply(e, &t, n, &o);
+        for (uint32_t r = 0; r < m->rows;) {
+            tile_place p = tile_at(m, w, way, first, r);
+            o.tile = p.at;
+            o.out = emit_at_const(e, group(m, w, slot), 4ull * p.row);
+            emit_tile_multiply(e, &p.of, n, &o);
+            r = p.row + p.of.rows;
         }
 }
 
@@ -369,9 +378,7 @@ static void one_token(const matmul *m, enum way way, val first) {
 static val first_row(const matmul *m, val unit) {
     emit *e = m->e;
     val   first = emit_mul_const(e, unit, m->rows);
-    if (!m->last) return first;
-    val inside = LLVMBuildICmp(e->builder, LLVMIntULT, first, m->last, "");
-    return LLVMBuildSelect(e->builder, inside, first, m->last, "");
+    return m->last ? emit_min(e, first, m->last) : first;
 }
 
 static const char *kernel_name(emit *e, const op *o, uint32_t rows) {
