@@ -1,5 +1,5 @@
-/* plan: units, barriers, places. Requires a fused graph; changes nothing in it but the values'
- * offset and stride. */
+/* plan: units, barriers, places. Requires a fused graph; changes nothing in it but what a value says of
+ * its place. */
 #include "plan.h"
 
 #include "pack.h"
@@ -11,9 +11,10 @@
 #define ALIGN       PACK_ALIGN
 #define SPLIT_LEAST 2048 /* positions of a context worth splitting */
 #define SPLIT_MOST  256  /* units of a token: enough for any number of threads */
+#define EACH_MOST   16384 /* values of one token that are soon made */
 #define UNIT_COST   2    /* what a unit costs beyond its rows, in rows: a guess, nothing was measured */
 
-/* When a value is made and last used, in stages: what runs between two barriers. */
+/* When a value is made and last used, in stages: what runs between two barriers of both kinds of lists. */
 typedef struct life {
     value    *v;
     pack_item item;
@@ -83,13 +84,16 @@ static bool attention_reads(const graph *g, const value *v) {
     return false;
 }
 
-/* Whatever is for one token a single unit, and is read by ops that may find it in a row of the thread's. */
+/* Whatever is for one token a single unit, not a large one, and is read by ops that may find it in a row of the
+   thread's. */
 static bool is_each(const planner *pl, const op *o) {
     if (o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL || o->kind == OP_ATTENTION || pl->p->n_batch == 1) return false;
     value   *outs[OP_MAX_OUTPUTS];
     uint32_t n = graph_op_outputs(o, outs);
     for (uint32_t i = 0; i < n; i++)
-        if (outs[i]->kind != VALUE_ACTIVATION || attention_reads(pl->g, outs[i])) return false;
+        if (outs[i]->kind != VALUE_ACTIVATION || outs[i] == pl->g->output || value_count(outs[i]) > EACH_MOST ||
+            attention_reads(pl->g, outs[i]))
+            return false;
     return true;
 }
 
@@ -171,11 +175,18 @@ static void add_merge(planner *pl, plan_call *calls, uint32_t n) {
     touch_all(pl, merge);
 }
 
-/* Calls that can be shared out together, from `first` on: equal units. */
+/* Whether their units take as long: as many rows of as many weights of one type. */
+static bool are_alike(const plan_call *a, const plan_call *b) {
+    if (a->per_token != b->per_token || a->rows != b->rows || a->each != b->each || a->op->kind != b->op->kind) return false;
+    for (uint32_t i = 0; i < graph_op_weights(a->op); i++)
+        if (a->op->in[i]->type != b->op->in[i]->type || a->op->in[i]->ne[0] != b->op->in[i]->ne[0]) return false;
+    return true;
+}
+
+/* Calls that are shared out together, from `first` on. */
 static uint32_t count_together(const plan_call *calls, uint32_t first, uint32_t n) {
     uint32_t end = first;
-    while (end < n && calls[end].per_token == calls[first].per_token && calls[end].rows == calls[first].rows &&
-           calls[end].each == calls[first].each)
+    while (end < n && are_alike(&calls[first], &calls[end]))
         if (calls[end++].barrier) break;
     return end - first;
 }
@@ -314,7 +325,7 @@ static void print_calls(FILE *f, const char *title, const plan_call *calls, uint
         const plan_call *c = &calls[i];
         const op        *o = c->op;
         fprintf(f, "  stage %u  %-24s %-12s %6u units%s", stage, o->name, op_infos[o->kind].name,
-                c->units, c->each ? " a token, one by each" : c->per_token ? " a token" : "");
+                c->units, c->each ? " a token (one: each thread)" : c->per_token ? " a token" : "");
         if (c->rows)
             fprintf(f, " of %u %s", c->rows, o->kind == OP_ATTENTION ? "heads" : "rows");
         if (c->step == PLAN_RANGES) fprintf(f, ", ranges of %u positions", c->range);

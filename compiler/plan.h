@@ -51,10 +51,11 @@ typedef struct plan_call {
     uint32_t  units;     /* for one token where per_token */
     bool      per_token;
 
-    /* Units of calls beside it, equal ones between the same barriers, which threads share out together with its own. */
+    /* Units of calls beside it, as large as its own and between the same barriers, which threads share out together
+       with these. */
     uint32_t  before, after;
 
-    /* One token's is soon made: each thread makes it for itself, and waits for nobody, in lists for one token (`decode`
+    /* What it makes of one token is soon made: each thread makes it for itself, and waits for nobody, in lists for one token (`decode`
        and `head` of ggufc/model.h). What it makes is then in row thread % n_batch of its values; the head reads of the
        body's, as a trace does, what thread 0 made. */
     bool      each;
@@ -74,7 +75,7 @@ typedef struct plan {
     uint64_t   packed_bytes; /* of the packed file; 0: weights are read from the GGUF file */
 } plan;
 
-/* Requires a fused graph; sets offset and stride of all of its values. The arena is packed by
+/* Requires a fused graph; sets offset, stride and `each` of all of its values. The arena is packed by
    liveness in stages: values share memory only when a barrier of both kinds of lists stands between the last
    use of one and the making of the other. */
 plan *pass_plan(graph *g, const isa *target, const plan_options *options);

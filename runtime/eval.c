@@ -27,8 +27,10 @@ static uint32_t eval_units_before(const ggufc_call *call, uint64_t times, uint32
 }
 
 void eval_calls(const ggufc_calls *list, const ggufc_state *state, const eval_share *share) {
-    ggufc_state own = *state;
-    own.thread = share->thread;
+    const ggufc_state own = {
+        .weights = state->weights, .arena = state->arena, .kv = state->kv, .tokens = state->tokens,
+        .n_tokens = state->n_tokens, .pos = state->pos, .out_token = state->out_token, .thread = share->thread,
+    };
     for (uint64_t i = 0; i < list->count; i++) {
         const ggufc_call *call = &list->calls[i];
         bool each = call->flags & GGUFC_CALL_EACH;

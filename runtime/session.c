@@ -357,9 +357,10 @@ static void session_timed_job(void *arg, uint32_t thread, uint32_t n_threads) {
         .thread = thread, .n_threads = n_threads, .barrier = session_barrier, .team = s->team
     };
     for (uint64_t i = 0; i < s->list->count; i++) {
-        ggufc_calls one = { &s->list->calls[i], 1 };
-        eval_calls(&one, &s->state, &share);
-        if (!(one.calls->flags & GGUFC_CALL_BARRIER)) threads_barrier(s->team, thread);
+        ggufc_call alone = s->list->calls[i];
+        alone.before = alone.after = 0;
+        eval_calls(&(ggufc_calls){ &alone, 1 }, &s->state, &share);
+        if (!(alone.flags & GGUFC_CALL_BARRIER)) threads_barrier(s->team, thread);
         if (thread == 0) timer->ends[i] = clock_ns();
     }
 }

@@ -408,7 +408,7 @@ static void run_tokens(machine *m, uint32_t pos, uint32_t n) {
     m->tokens[0] = pos ? (int32_t)m->model->n_vocab - 1 : 0;
     m->state = (ggufc_state){
         .weights = m->file->data, .arena = m->arena, .kv = m->kv, .tokens = m->tokens,
-        .n_tokens = n, .pos = pos, .thread = n == 1 ? random_u32() % (2 * m->plan->n_batch) : 0,
+        .n_tokens = n, .pos = pos, .thread = random_u32() % (2 * m->plan->n_batch),
     };
     for (uint32_t i = 0; i < m->plan->n_body; i++)
         run_by_threads(m, &m->plan->body[i], &list->calls[i]);

@@ -221,6 +221,12 @@ static void check_each(const calls *c, const plan *p) {
     assert_true(p->n_batch > 1 ? n > 0 : n == 0);
 }
 
+static uint32_t count_barriers(const calls *c, bool one) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n; i++) n += one ? c->items[i]->barrier_one : c->items[i]->barrier;
+    return n;
+}
+
 /* Calls split together: their units stand one after another, and no barrier parts them. */
 static void check_shares(const calls *c) {
     for (uint32_t i = 0; i < c->n; i++) {
@@ -367,6 +373,24 @@ static void demo_model_holds_together(void **state) {
     check_model(DEMO, "");
 }
 
+/* A layer waits five times in place of seven, and Q, V and K are shared out as one. */
+static void one_token_waits_less(void **state) {
+    (void)state;
+    enum { LAYERS = 4 };
+    static calls all;
+    taken t = take(DEMO, "", STAGE_FUSED);
+    take_plan(&t, isa_rows[0], 300, 256);
+    list_calls(&all, t.plan);
+    assert_int_equal(count_barriers(&all, false), 1 + 7 * LAYERS + 2);
+    assert_int_equal(count_barriers(&all, true), 5 * LAYERS + 1);
+    for (uint32_t i = 0; i < all.n; i++) {
+        const plan_call *c = all.items[i];
+        uint32_t         together = c->before + c->units + c->after;
+        if (c->op->fused.rope || c->op->fused.cache) assert_int_equal(together, 16);
+    }
+    release(&t);
+}
+
 static void odd_models_hold_together(void **state) {
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(odd_models); i++)
@@ -456,6 +480,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_texts),
         cmocka_unit_test(demo_model_holds_together),
+        cmocka_unit_test(one_token_waits_less),
         cmocka_unit_test(odd_models_hold_together),
         cmocka_unit_test(packed_weights_have_whole_units),
         cmocka_unit_test(broken_graphs_are_our_bugs),

@@ -326,6 +326,30 @@ static void fill_tokens(int32_t *tokens, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) tokens[i] = (int32_t)(i * i * 7 + 3) % FAKE_VOCAB;
 }
 
+/* Two threads do a call each of two that are split together, but half of each where calls are timed one by one. */
+static void note_shares(const ggufc_state *s, const uint64_t *args, uint32_t begin, uint32_t end) {
+    __atomic_fetch_add(&done[*args], (end - begin) << 8 * s->thread, __ATOMIC_RELAXED);
+}
+
+static void test_calls_are_timed_alone(void **state) {
+    (void)state;
+    static const uint64_t   args[] = { 0, 1 };
+    static const ggufc_call calls[] = { { note_shares, &args[0], 2, 0, 0, 2 }, { note_shares, &args[1], 2, 0, 2, 0 } };
+    ggufc_calls    before = model.decode;
+    ggufc_session *s = open_session(2);
+    int32_t        token = 1;
+    uint64_t       ns[2 + 1];
+    model.decode = (ggufc_calls){ calls, 2 };
+    memset(done, 0, sizeof done);
+    assert_int_equal(ggufc_session_evaluate(s, &token, 1, &error), GGUFC_OK);
+    assert_true(done[0] == 0x002 && done[1] == 0x200);
+    memset(done, 0, sizeof done);
+    assert_int_equal(session_time_calls(s, &token, 1, ns, &error), GGUFC_OK);
+    assert_true(done[0] == 0x101 && done[1] == 0x101);
+    ggufc_session_close(s);
+    model.decode = before;
+}
+
 static void test_session_batches(void **state) {
     (void)state;
     int32_t tokens[FAKE_CTX];
@@ -755,6 +779,7 @@ int main(void) {
         cmocka_unit_test(test_threads_pinned),
         cmocka_unit_test(test_threads_limits),
         cmocka_unit_test(test_threads_failure),
+        cmocka_unit_test(test_calls_are_timed_alone),
         cmocka_unit_test(test_session_batches),
         cmocka_unit_test(test_session_lists),
         cmocka_unit_test(test_session_each),

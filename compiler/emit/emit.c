@@ -383,25 +383,16 @@ val emit_operand(emit *e, uint64_t number) {
     return e->fn ? emit_load(e, e->i64, emit_at_const(e, e->args, k * 8), 8) : NULL;
 }
 
-/* Whether o, of the head, reads v of the body: the rows from state.out_token on. */
-static bool reads_body(const op *o, const value *v) {
+val emit_place(emit *e, const op *o, const value *v) {
+    bool own = e->form == EMIT_ONE && v->each && !emit_reads_body(o, v);
+    val  at = emit_operand(e, v->offset), stride = emit_operand(e, own ? v->stride : 0);
+    return e->fn ? emit_add(e, at, emit_mul(e, e->own, stride)) : NULL;
+}
+
+bool emit_reads_body(const op *o, const value *v) {
     return o->head && v->kind == VALUE_ACTIVATION && !v->producer->head;
 }
 
-/* Whether v is in a row of the thread's. */
-static bool is_own(const emit *e, const value *v) {
-    return e->form == EMIT_ONE && v->each;
-}
-
-val emit_input_row(emit *e, const op *o, const value *v, val token) {
-    if (reads_body(o, v)) return emit_add(e, e->out_token, token);
-    return is_own(e, v) ? emit_add(e, e->own, token) : token;
-}
-
-val emit_output_row(emit *e, const value *v, val token) {
-    return is_own(e, v) ? emit_add(e, e->own, token) : token;
-}
-
-const char *emit_row_key(const emit *e, const op *o, const value *v) {
-    return reads_body(o, v) ? "_one" : is_own(e, v) ? "_own" : "";
+val emit_input_token(emit *e, const op *o, const value *v, val token) {
+    return emit_reads_body(o, v) ? emit_add(e, e->out_token, token) : token;
 }

@@ -34,7 +34,7 @@ typedef struct emit_options {
 /* For how many tokens the calls of a list are: one, any number, or at most GGUFC_BATCH_EXACT. */
 enum emit_form { EMIT_ONE, EMIT_ANY, EMIT_FEW };
 
-#define EMIT_MAX_ARGS 24
+#define EMIT_MAX_ARGS 32
 
 typedef struct emit {
     arena         *memory;
@@ -168,12 +168,15 @@ void emit_kernel_end(emit *e);
    the table is wanted (the kernel exists already), the result is NULL. */
 val emit_operand(emit *e, uint64_t number);
 
-/* Which row of input v op o reads when it makes `token`, and in which row of its output v that is. */
-val emit_input_row(emit *e, const op *o, const value *v, val token);
-val emit_output_row(emit *e, const value *v, val token);
+/* Where in the arena the rows are that op o reads or makes of activation v: of what each thread makes for itself,
+   in lists for one token, the thread's own. Asks for two operands. */
+val emit_place(emit *e, const op *o, const value *v);
 
-/* What makes these differ from `token`, for a kernel's name: "" where nothing does. */
-const char *emit_row_key(const emit *e, const op *o, const value *v);
+/* Whether o, of the head, reads v of the body: then it reads the rows from state.out_token on. */
+bool emit_reads_body(const op *o, const value *v);
+
+/* Which token's row of input v op o reads when it makes `token`. */
+val emit_input_token(emit *e, const op *o, const value *v, val token);
 
 /* ---- emit_math.c */
 

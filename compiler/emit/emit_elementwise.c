@@ -16,8 +16,8 @@ typedef struct tokenwise {
 static val input_row(const tokenwise *w, uint32_t k) {
     emit *e = w->e;
     if (w->o->in[k]->kind == VALUE_WEIGHT) return emit_at(e, e->weights, w->in[k]);
-    val row = emit_input_row(e, w->o, w->o->in[k], w->token);
-    return emit_at(e, emit_at(e, e->arena, w->in[k]), emit_mul(e, row, w->stride[k]));
+    val token = emit_input_token(e, w->o, w->o->in[k], w->token);
+    return emit_at(e, emit_at(e, e->arena, w->in[k]), emit_mul(e, token, w->stride[k]));
 }
 
 /* Values [at, at + n) of input k. */
@@ -220,9 +220,10 @@ static const char *kernel_name(emit *e, const op *o) {
                                     (unsigned long long)value_count(o->out));
     for (uint32_t k = 0; k < o->n_in; k++) {
         if (!o->in[k] || o->in[k]->kind == VALUE_TOKENS) continue;
-        name = arena_printf(e->memory, "%s_%s%s%llu%s", name,
+        name = arena_printf(e->memory, "%s_%s%s%llu", name,
                             o->in[k]->kind == VALUE_WEIGHT ? "w" : "", quant_find(o->in[k]->type)->name,
-                            (unsigned long long)o->in[k]->ne[0], emit_row_key(e, o, o->in[k]));
+                            (unsigned long long)o->in[k]->ne[0]);
+        if (emit_reads_body(o, o->in[k])) name = arena_printf(e->memory, "%s_one", name);
     }
     return arena_printf(e->memory, "%s%s%s%s", name, graph_params_text(e->memory, o, "_", ""),
                         emit_sink_key(e, o), o->head ? "_head" : "");
@@ -232,8 +233,9 @@ static void operands(tokenwise *w) {
     for (uint32_t k = 0; k < w->o->n_in; k++) {
         const value *v = w->o->in[k];
         if (!v || v->kind == VALUE_TOKENS) continue;
-        w->in[k] = emit_operand(w->e, v->offset);
-        if (v->kind == VALUE_ACTIVATION) w->stride[k] = emit_operand(w->e, v->stride);
+        bool made = v->kind == VALUE_ACTIVATION;
+        w->in[k] = made ? emit_place(w->e, w->o, v) : emit_operand(w->e, v->offset);
+        if (made) w->stride[k] = emit_operand(w->e, v->stride);
     }
     w->to = emit_sink_begin(w->e, w->o);
 }

@@ -48,11 +48,6 @@ static val at_row(const matmul *m, val base, val stride, val token, val row) {
     return emit_at(e, start, emit_mul_const(e, row, 4));
 }
 
-/* The same of an input. */
-static val at_input(const matmul *m, const value *v, val base, val stride, val token, val row) {
-    return at_row(m, base, stride, emit_input_row(m->e, m->o, v, token), row);
-}
-
 static void keep(const matmul *m, val base, val stride, val token, val row, val v) {
     if (base) emit_store(m->e, v, at_row(m, base, stride, token, row), 4);
 }
@@ -76,8 +71,9 @@ static val finish_part(const matmul *m, val slot, val token, val first, uint32_t
         keep(m, m->sum, m->sum_stride, token, row, v);
     }
     if (m->residual)
-        v = emit_fadd(e, v, emit_load(e, t, at_input(m, m->o->fused.residual, m->residual, m->residual_stride,
-                                                     token, row), 4));
+        v = emit_fadd(e, v, emit_load(e, t, at_row(m, m->residual, m->residual_stride,
+                                                   emit_input_token(e, m->o, m->o->fused.residual,
+                                                                    token), row), 4));
     return v;
 }
 
@@ -97,7 +93,7 @@ static void finish_rows(const matmul *m, val slot, val token, val first, uint32_
     }
     if (!m->angles) return;
     emit_rotate(e, &m->o->params, emit_at_const(e, part_of_group, 4 * from),
-                at_input(m, m->o->fused.rope, m->angles, m->angles_stride, token, emit_i64(e, 0)));
+                at_row(m, m->angles, m->angles_stride, token, emit_i64(e, 0)));
     for (uint32_t i = from; i < end; i += width) {
         uint32_t n = end - i < width ? end - i : width;
         val      v = emit_load(e, emit_vector(e->f32, n), emit_at_const(e, part_of_group, 4 * i), 4);
@@ -130,7 +126,7 @@ static val weight_rows(const matmul *m, uint32_t w, val first) {
 
 static val activations(const matmul *m, val token) {
     emit *e = m->e;
-    val   from = emit_input_row(e, m->o, m->o->in[m->n_weights], token);
+    val   from = emit_input_token(e, m->o, m->o->in[m->n_weights], token);
     return emit_at(e, emit_at(e, e->arena, m->x), emit_mul(e, from, m->x_stride));
 }
 
@@ -389,15 +385,16 @@ static const char *kernel_name(emit *e, const op *o, uint32_t rows) {
         quant_find(o->in[0]->type)->name, (unsigned long long)o->in[0]->ne[0], rows);
     if (value_count(o->out) % rows) name = arena_printf(e->memory, "%s_ragged", name);
     if (packed_for(o, rows)) name = arena_printf(e->memory, "%s_packed", name);
-    name = arena_printf(e->memory, "%s%s", name, emit_row_key(e, o, o->in[n_weights]));
+    if (emit_reads_body(o, o->in[n_weights])) name = arena_printf(e->memory, "%s_one", name);
     if (n_weights == 2) name = arena_printf(e->memory, "%s_%s", name, quant_find(o->in[1]->type)->name);
     if (o->fused.bias)
         name = arena_printf(e->memory, "%s_bias_%s", name, quant_find(o->fused.bias->type)->name);
     if (o->fused.residual)
-        name = arena_printf(e->memory, "%s_residual%s", name, emit_row_key(e, o, o->fused.residual));
+        name = arena_printf(e->memory, "%s_residual%s", name,
+                            emit_reads_body(o, o->fused.residual) ? "_one" : "");
     if (o->fused.rope)
-        name = arena_printf(e->memory, "%s_rope%u%s%s", name, o->params.rope_dims,
-                            o->params.rope_pairing == ROPE_HALVES ? "h" : "a", emit_row_key(e, o, o->fused.rope));
+        name = arena_printf(e->memory, "%s_rope%u%s", name, o->params.rope_dims,
+                            o->params.rope_pairing == ROPE_HALVES ? "h" : "a");
     if (o->fused.product) name = arena_printf(e->memory, "%s_product", name);
     if (o->fused.up) name = arena_printf(e->memory, "%s_up", name);
     if (o->fused.sum) name = arena_printf(e->memory, "%s_sum", name);
@@ -420,15 +417,15 @@ static matmul begin(emit *e, const plan_call *c) {
         m.weight[w] = emit_operand(e, m.packed ? o->in[w]->packed_offset : o->in[w]->offset);
     }
     if (value_count(o->out) % c->rows) m.last = emit_operand(e, value_count(o->out) - c->rows);
-    m.x = emit_operand(e, o->in[m.n_weights]->offset);
+    m.x = emit_place(e, o, o->in[m.n_weights]);
     m.x_stride = emit_operand(e, o->in[m.n_weights]->stride);
     if (o->fused.bias) m.bias = emit_operand(e, o->fused.bias->offset);
     if (o->fused.residual) {
-        m.residual = emit_operand(e, o->fused.residual->offset);
+        m.residual = emit_place(e, o, o->fused.residual);
         m.residual_stride = emit_operand(e, o->fused.residual->stride);
     }
     if (o->fused.rope) {
-        m.angles = emit_operand(e, o->fused.rope->offset);
+        m.angles = emit_place(e, o, o->fused.rope);
         m.angles_stride = emit_operand(e, o->fused.rope->stride);
     }
     place_kept(&m, o->fused.product, &m.product, &m.product_stride);

@@ -20,11 +20,11 @@ sink emit_sink_begin(emit *e, const op *o) {
     const value *quantized = quantized_of(o);
     const value *cache = cache_of(o);
     if (stored) {
-        s.out = emit_operand(e, o->out->offset);
+        s.out = emit_place(e, o, o->out);
         s.out_stride = emit_operand(e, o->out->stride);
     }
     if (quantized) {
-        s.quantized = emit_operand(e, quantized->offset);
+        s.quantized = emit_place(e, o, quantized);
         s.quantized_stride = emit_operand(e, quantized->stride);
     }
     if (cache) s.cache = emit_operand(e, cache->offset);
@@ -36,11 +36,9 @@ char *emit_sink_key(emit *e, const op *o) {
     const value *cache = cache_of(o);
     bool stored = stores_f32(o);
     char *key = arena_printf(e->memory, "%s", stored ? "_out" : "");
-    if (stored) key = arena_printf(e->memory, "%s%s", key, emit_row_key(e, o, o->out));
     if (quantized)
         key = arena_printf(e->memory, "%s_to_%s%llu", key, quant_find(quantized->type)->name,
                            (unsigned long long)value_count(quantized));
-    if (quantized) key = arena_printf(e->memory, "%s%s", key, emit_row_key(e, o, quantized));
     if (cache) key = arena_printf(e->memory, "%s_cache_d%llu", key, (unsigned long long)cache->ne[0]);
     return key;
 }
@@ -173,8 +171,7 @@ static void quantize_block(const quantizing *q, enum quant_type as, val v) {
 
 static void store_quantized(emit *e, const sink *s, val token, val at, val v) {
     const value *q = quantized_of(s->o);
-    val row = emit_at(e, emit_at(e, e->arena, s->quantized),
-                      emit_mul(e, emit_output_row(e, q, token), s->quantized_stride));
+    val row = emit_at(e, emit_at(e, e->arena, s->quantized), emit_mul(e, token, s->quantized_stride));
     activation_layout layout = isa_activation_layout(e->isa, (enum quant_type)q->type, value_count(q));
     uint32_t          block = quant_find(q->type)->block_len;
     if (block > 1) {
@@ -210,8 +207,8 @@ static void store_cached(emit *e, const sink *s, val token, val at, val v) {
 
 void emit_sink(emit *e, const sink *s, val token, val at, val v) {
     if (s->out) {
-        val row = emit_mul(e, emit_output_row(e, s->o->out, token), s->out_stride);
-        emit_store(e, v, emit_at(e, emit_at(e, emit_at(e, e->arena, s->out), row), emit_mul_const(e, at, 4)), 4);
+        val row = emit_at(e, emit_at(e, e->arena, s->out), emit_mul(e, token, s->out_stride));
+        emit_store(e, v, emit_at(e, row, emit_mul_const(e, at, 4)), 4);
     }
     if (s->quantized) store_quantized(e, s, token, at, v);
     if (s->cache) store_cached(e, s, token, at, v);

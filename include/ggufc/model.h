@@ -36,7 +36,7 @@ typedef struct ggufc_state {
     uint32_t       n_tokens;  /* 1 … n_batch; for heads, 1 … GGUFC_BATCH_EXACT */
     uint32_t       pos;       /* pos + n_tokens <= n_ctx */
     uint32_t       out_token; /* the (first) token of this batch whose logits the head computes */
-    uint32_t       thread;    /* whose state this is */
+    uint32_t       thread;    /* whose state this is: eval_calls (runtime/eval.h) sets it */
 } ggufc_state;
 
 /* Computes units begin … end - 1 of a call. `args` are byte offsets of its operands. Units are
@@ -48,7 +48,8 @@ typedef void ggufc_kernel(const ggufc_state *state, const uint64_t *args, uint32
 enum {
     GGUFC_CALL_PER_TOKEN = 1, /* the call has units × n_tokens units, all of a token first */
     GGUFC_CALL_BARRIER = 2,   /* wait for all threads after this call */
-    GGUFC_CALL_EACH = 4       /* every thread computes all units, to a place of its own */
+    GGUFC_CALL_EACH = 4       /* every thread computes all units, to rows thread % n_batch of the results; what threads
+                                 of one row write is the same */
 };
 
 typedef struct ggufc_call {
@@ -56,7 +57,7 @@ typedef struct ggufc_call {
     const uint64_t *args;
     uint32_t        units;
     uint32_t        flags;
-    uint32_t        before, after; /* units of calls beside it that it is split over threads together with */
+    uint32_t        before, after; /* units of the calls beside it that are split over threads together with it */
 } ggufc_call;
 
 typedef struct ggufc_calls {
