@@ -69,7 +69,7 @@ static void looped_steps(const dot *d, const dot_kind *kind, uint64_t trips, uin
 }
 
 /* The last k % length weights, added to `sums`, which may be wider: a power of two of them, then what is
-   left. */
+   left. Where these are all of the row, nothing is to be added to the first. */
 static void add_tail(dot *d, const dot_kind *kind, val *sums) {
     emit    *e = d->e;
     uint32_t length = kind->length(e->isa, d->weight), rest = (uint32_t)(d->k % length), part = length;
@@ -85,8 +85,10 @@ static void add_tail(dot *d, const dot_kind *kind, val *sums) {
         for (uint32_t t = 0; t < d->n_tokens; t++)
             tail[t] = LLVMConstNull(emit_vector(e->f32, kind->width(e->isa, part)));
         kind->step(d, emit_i64(e, d->k - rest), part, tail);
-        for (uint32_t t = 0; t < d->n_tokens; t++)
-            sums[t] = emit_fadd(e, sums[t], emit_widen(e, tail[t], emit_length(sums[t])));
+        for (uint32_t t = 0; t < d->n_tokens; t++) {
+            val more = emit_widen(e, tail[t], emit_length(sums[t]));
+            sums[t] = rest == d->k ? more : emit_fadd(e, sums[t], more);
+        }
     }
 }
 
