@@ -41,9 +41,9 @@ bool compilation_check_output(compilation *c) {
     if (o->stop_after != GGUFC_STAGE_LINK) return true;
     if (!o->output) return diag_error(&c->messages, "no output was given");
     if (is_standard_output(o)) {
-        if (o->emit == GGUFC_EMIT_EXE || o->emit == GGUFC_EMIT_LIB || o->pack)
-            return diag_error(&c->messages, "-o -: standard output is for --emit=llvm-ir, asm or obj without --pack; "
-                              "say -o FILE");
+        if (o->emit == GGUFC_EMIT_EXE || o->emit == GGUFC_EMIT_LIB || o->pack || o->dump)
+            return diag_error(&c->messages, "-o -: standard output is for --emit=llvm-ir, asm or obj without --pack "
+                              "and --dump; say -o FILE");
         return true;
     }
     const char *inputs[4] = {o->model}, **next = inputs + 1;

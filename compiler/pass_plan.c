@@ -11,7 +11,7 @@
 #define ALIGN       PACK_ALIGN
 #define SPLIT_LEAST 2048 /* positions of a context worth splitting */
 #define SPLIT_MOST  256  /* units of a token: enough for any number of threads */
-#define EACH_MOST   16384 /* values of one token that are soon made */
+#define EACH_MOST   16384 /* values of one token that are quickly made */
 #define UNIT_COST   2    /* what a unit costs beyond its rows, in rows: a guess, nothing was measured */
 
 /* When a value is made and last used, in stages: what runs between two barriers of both kinds of lists. */
@@ -87,7 +87,8 @@ static bool attention_reads(const graph *g, const value *v) {
 /* Whatever is for one token a single unit, not a large one, and is read by ops that may find it in a row of the
    thread's. */
 static bool is_each(const planner *pl, const op *o) {
-    if (o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL || o->kind == OP_ATTENTION || pl->p->n_batch == 1) return false;
+    bool large = o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL || o->kind == OP_ATTENTION;
+    if (large || pl->p->n_batch == 1) return false;
     value   *outs[OP_MAX_OUTPUTS];
     uint32_t n = graph_op_outputs(o, outs);
     for (uint32_t i = 0; i < n; i++)
@@ -175,12 +176,14 @@ static void add_merge(planner *pl, plan_call *calls, uint32_t n) {
     touch_all(pl, merge);
 }
 
-/* Whether their units take as long: as many rows of as many weights of one type. */
+/* Whether their units take as long: as many rows of as many weights of one type, or as many values. */
 static bool are_alike(const plan_call *a, const plan_call *b) {
-    if (a->per_token != b->per_token || a->rows != b->rows || a->each != b->each || a->op->kind != b->op->kind) return false;
-    for (uint32_t i = 0; i < graph_op_weights(a->op); i++)
+    uint32_t n = graph_op_weights(a->op);
+    if (a->op->kind != b->op->kind || a->each != b->each || a->per_token != b->per_token || a->rows != b->rows)
+        return false;
+    for (uint32_t i = 0; i < n; i++)
         if (a->op->in[i]->type != b->op->in[i]->type || a->op->in[i]->ne[0] != b->op->in[i]->ne[0]) return false;
-    return true;
+    return n || value_count(a->op->out) == value_count(b->op->out);
 }
 
 /* Calls that are shared out together, from `first` on. */

@@ -55,8 +55,8 @@ typedef struct plan_call {
        with these. */
     uint32_t  before, after;
 
-    /* What it makes of one token is soon made: each thread makes it for itself, and waits for nobody, in lists for one token (`decode`
-       and `head` of ggufc/model.h). What it makes is then in row thread % n_batch of its values; the head reads of the
+    /* One token's part takes less time than waiting for other threads: in lists for one token (`decode` and `head` of
+       ggufc/model.h) each thread does it for itself, to row thread % n_batch of the results. The head reads of the
        body's, as a trace does, what thread 0 made. */
     bool      each;
 

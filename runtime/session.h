@@ -24,7 +24,8 @@ const float *session_logits_at(ggufc_session *session, uint32_t index);
 bool session_compute_logits(ggufc_session *session, uint32_t first, uint32_t count);
 
 /* Called after each call of a list, for the `count` tokens from `position` on (one in the head); may
-   change what the call left in the arena (of what each thread makes for itself, thread 0's). Anything but 0 leaves out the rest of this batch. */
+   change what the call left in the arena, of what each thread makes for itself thread 0's. Anything but 0
+   leaves out the rest of this batch. */
 typedef int session_after_call(void *context, const ggufc_call *call, uint32_t position,
                                uint32_t count, uint8_t *arena);
 

@@ -452,7 +452,7 @@ static double most_of_model(const graph *g) {
     for (uint32_t i = 0; i < g->n_values; i++) {
         if (g->values[i]->kind != VALUE_WEIGHT) continue;
         enum quant_type activation = quant_find(g->values[i]->type)->activation;
-        if (activation == QUANT_Q8_0) most = fmax(most, 1e-4);
+        if (activation == QUANT_Q8_0) most = fmax(most, 3e-4); /* 1e-15, but 1e-4 by one number of IQ4_NL */
         if (activation == QUANT_Q8_1 || activation == QUANT_Q8_K) most = fmax(most, 1e-3);
         if (g->values[i]->type == QUANT_BF16) most = fmax(most, 1e-5);
         if (g->values[i]->type == QUANT_F16) most = fmax(most, 1e-6);

@@ -6,7 +6,7 @@
 
 #include "quant.h"
 
-/* Forty tokens by tiles, five that are left of them by rows, and the logits of one. */
+/* Forty tokens by tiles, five that are left of them by rows (packed, by tiles), and the logits of one. */
 #define SCRIPT                                                                                              \
     "set -e; cd $DIR; CC=aarch64-linux-gnu-gcc $GGUFC $MODEL --target=aarch64-linux-gnu $FLAGS --trace "   \
     "--ctx=64 --batch=40 --runtime=$DIR/runtime.a -o aarch64.exe; "                                        \

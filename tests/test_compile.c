@@ -381,12 +381,15 @@ static void standard_output(void **state) {
         assert_begins(out, c.out, c.out_size);
         child_free(&c);
     }
-    child full = child_run((child_setup){.argv = (char *[]){compiler, DEMO, "-o", "-", "--emit=asm", NULL},
-                                         .out_fd = open("/dev/full", O_WRONLY)});
-    assert_refused(full, 1, "standard output: ", "a full disk");
+    int full = open("/dev/full", O_WRONLY);
+    assert_true(full > 0);
+    assert_refused(child_run((child_setup){.argv = (char *[]){compiler, DEMO, "-o", "-", "--emit=asm", NULL},
+                                           .out_fd = full}), 1, "standard output: ", "a full disk");
+    close(full);
     assert_refused(RUN(DEMO, "-o", "-"), 1, "say -o FILE", "an executable");
     assert_refused(RUN(DEMO, "-o", "-", "--emit=lib"), 1, "say -o FILE", "a library");
     assert_refused(RUN(DEMO, "-o", "-", "--emit=obj", "--pack"), 1, "say -o FILE", "packed weights");
+    assert_refused(RUN(DEMO, "-o", "-", "--emit=obj", "--dump=plan"), 1, "say -o FILE", "a dump beside it");
     assert_int_equal(access("-", F_OK), -1);
     remove_folder(folder);
     free(folder);

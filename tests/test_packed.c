@@ -109,51 +109,68 @@ static uint8_t *read_whole(const char *path, size_t *size) {
     return data;
 }
 
-/* Counts the blocks of the GGUF's tensor that stand in the packed file where packed.h says: each block
-   of 34 bytes of row r is found, byte by byte, in the tile of its row. */
-static bool tile_holds_row(const uint8_t *tile, uint32_t rows, uint32_t r, const uint8_t *row, uint64_t blocks,
-                           uint32_t bias) {
+/* Whether the blocks of a row of a GGUF's tensor stand, byte by byte, as row r of a tile at `tile`. */
+static bool tile_holds_row(const uint8_t *tile, const packed_header *h, uint32_t r, const uint8_t *row,
+                           uint64_t blocks) {
+    uint32_t rows = 2 * h->lanes;
     for (uint64_t b = 0; b < blocks; b++) {
         const uint8_t *block = row + 34 * b, *at = tile + 34ull * rows * b;
         for (uint32_t c = 0; c < 32; c++)
-            if (at[(c / 4 * rows + r) * 4 + c % 4] != (uint8_t)(block[2 + c] + bias)) return false;
+            if (at[(c / 4 * rows + r) * 4 + c % 4] != (uint8_t)(block[2 + c] + h->bias)) return false;
         if (memcmp(at + 32 * rows + 2 * r, block, 2)) return false;
     }
     return true;
 }
 
-static void file_is_as_documented(void **state) {
-    (void)state;
-    if (!has_pack()) skip();
-    char *out = in_folder("laid"), *weights = in_folder("laid.weights");
-    size_t size, gguf_size;
-    assert_silent(RUN(compiler, DEMO, "-o", out, "--pack"));
-    uint8_t      *packed = read_whole(weights, &size), *gguf = read_whole(DEMO, &gguf_size);
-    packed_header h;
-    memcpy(&h, packed, sizeof h);
-    assert_string_equal(h.magic, PACKED_MAGIC);
-    assert_int_equal(h.version, PACKED_VERSION);
-    assert_int_equal(h.bytes, size);
-    assert_int_equal(h.gguf_bytes, gguf_size);
-    assert_true(h.bias == 0 || h.bias == 128);
-    arena      *memory = arena_new();
-    diag        quiet = {.sink = NULL};
-    gguf_file  *f = gguf_open(memory, &quiet, DEMO);
+static void check_layout(const gguf_file *f, const uint8_t *packed, size_t size, const packed_header *h) {
     const gguf_tensor *t = gguf_find_tensor(f, "blk.1.ffn_down.weight");
-    assert_true(t && t->dims[0] % 32 == 0 && t->dims[1] % (2 * h.lanes) == 0);
+    uint32_t           rows = 2 * h->lanes;
+    assert_true(t && t->dims[0] % 32 == 0 && t->dims[1] % rows == 0);
     uint64_t blocks = t->dims[0] / 32, row_bytes = 34 * blocks, found = 0;
     for (uint64_t at = PACKED_BEGIN; at + t->bytes <= size && !found; at += 64)
-        if (tile_holds_row(packed + at, 2 * h.lanes, 0, f->data + t->offset, blocks, h.bias)) found = at;
+        if (tile_holds_row(packed + at, h, 0, f->data + t->offset, blocks)) found = at;
     assert_true(found);
-    for (uint32_t r = 0; r < t->dims[1]; r++) {
-        uint32_t rows = 2 * h.lanes;
-        const uint8_t *tile = packed + found + r / rows * rows * row_bytes;
-        assert_true(tile_holds_row(tile, rows, r % rows, f->data + t->offset + r * row_bytes, blocks, h.bias));
+    for (uint32_t r = 0; r < t->dims[1]; r++)
+        assert_true(tile_holds_row(packed + found + r / rows * rows * row_bytes, h, r % rows,
+                                   f->data + t->offset + r * row_bytes, blocks));
+}
+
+/* For whichever CPU: nothing has to be run. */
+static void file_is_as_documented(void **state) {
+    (void)state;
+    static const struct {
+        const char *cpu, *option;
+        uint32_t    lanes, bias;
+    } layouts[] = {
+        {"--cpu=znver4", "-v", 16, 128},
+        {"--cpu=x86-64-v3", "--features=+avxvnni", 8, 128},
+        {"--cpu=x86-64-v3", "-v", 8, 0},
+        {"--cpu=cortex-a76", "--target=aarch64-linux-gnu", 4, 0},
+    };
+    char      *out = in_folder("laid"), *weights = in_folder("laid.weights");
+    arena     *memory = arena_new();
+    diag       quiet = {.sink = NULL};
+    gguf_file *f = gguf_open(memory, &quiet, DEMO);
+    for (size_t i = 0; i < ARRAY_LEN(layouts); i++) {
+        size_t        size;
+        packed_header h;
+        child c = RUN(compiler, DEMO, "-o", out, "--emit=obj", "--pack", (char *)layouts[i].cpu,
+                      (char *)layouts[i].option);
+        if (c.exit_code) fail_msg("%s: %s", layouts[i].cpu, c.err);
+        child_free(&c);
+        uint8_t *packed = read_whole(weights, &size);
+        memcpy(&h, packed, sizeof h);
+        assert_string_equal(h.magic, PACKED_MAGIC);
+        assert_int_equal(h.version, PACKED_VERSION);
+        assert_int_equal(h.bytes, size);
+        assert_int_equal(h.gguf_bytes, f->size);
+        assert_int_equal(h.lanes, layouts[i].lanes);
+        assert_int_equal(h.bias, layouts[i].bias);
+        check_layout(f, packed, size, &h);
+        free(packed);
     }
     gguf_close(f);
     arena_free(memory);
-    free(packed);
-    free(gguf);
     free(out);
     free(weights);
 }

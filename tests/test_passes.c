@@ -210,11 +210,12 @@ static void check_barriers(const calls *c, bool one) {
 }
 
 /* Attention and caches know nothing of rows of a thread's. */
-static void check_each(const calls *c, const plan *p) {
+static void check_each(const calls *c, const plan *p, const graph *g) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < c->n; i++) {
         const op *o = c->items[i]->op;
         n += c->items[i]->each;
+        if (c->items[i]->each) assert_true(value_count(o->out) <= 16384 && o->out != g->output);
         for (uint32_t k = 0; o->kind == OP_ATTENTION && k < o->n_in; k++) assert_true(!o->in[k] || !o->in[k]->each);
         if (o->kind == OP_KV_STORE || o->fused.cache) assert_false(c->items[i]->each);
     }
@@ -227,13 +228,17 @@ static uint32_t count_barriers(const calls *c, bool one) {
     return n;
 }
 
-/* Calls split together: their units stand one after another, and no barrier parts them. */
+/* Calls split together: their units stand one after another, are as large, and no barrier parts them. */
 static void check_shares(const calls *c) {
     for (uint32_t i = 0; i < c->n; i++) {
         const plan_call *call = c->items[i], *next = i + 1 < c->n ? c->items[i + 1] : NULL;
         if (!call->after) continue;
         assert_true(next && !call->barrier && next->before == call->before + call->units);
         assert_true(next->per_token == call->per_token && next->rows == call->rows);
+        const op *a = call->op, *b = next->op;
+        assert_int_equal(a->kind, b->kind);
+        if (a->kind == OP_MATMUL) assert_true(a->in[0]->type == b->in[0]->type && a->in[0]->ne[0] == b->in[0]->ne[0]);
+        if (is_elementwise(a)) assert_int_equal(value_count(a->out), value_count(b->out));
         assert_int_equal(call->before + call->units + call->after, next->before + next->units + next->after);
     }
 }
@@ -357,7 +362,7 @@ static void check_model(const char *gguf, const char *text) {
             assert_int_equal(all.n, t.graph->n_ops);
             check_barriers(&all, false);
             check_barriers(&all, true);
-            check_each(&all, t.plan);
+            check_each(&all, t.plan, t.graph);
             check_shares(&all);
             check_arena(&all, &t, *row);
             check_caches(t.graph, &all, t.plan);

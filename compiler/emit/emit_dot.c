@@ -69,7 +69,7 @@ static void looped_steps(const dot *d, const dot_kind *kind, uint64_t trips, uin
 }
 
 /* The last k % length weights, added to `sums`, which may be wider: a power of two of them, then what is
-   left. Where these are all of the row, nothing is to be added to the first. */
+   left. Where they are all of the row, the first takes the place of `sums`, which are zeros. */
 static void add_tail(dot *d, const dot_kind *kind, val *sums) {
     emit    *e = d->e;
     uint32_t length = kind->length(e->isa, d->weight), rest = (uint32_t)(d->k % length), part = length;

@@ -285,7 +285,9 @@ static val words_begin(const blocks *b, uint32_t t, val integers) {
 /* Products as i16, of a piece in sums of two, or of two pieces in sums of four (isa.narrow). */
 static val words_products(const blocks *b, const val *quants, uint32_t t, uint32_t first) {
     emit *e = b->d->e;
-    if (!e->isa->narrow) return e->isa->dot_pairs(e, quants[first / b->piece], quants_of_token(b, t, first));
+    val   w = quants[first / b->piece], x = quants_of_token(b, t, first);
+    if (b->form->bits == 8) return e->isa->dot_signed_pairs(e, w, x);
+    if (!e->isa->narrow) return e->isa->dot_pairs(e, w, x);
     val sums[2], none = LLVMConstNull(emit_vector(e->i32, b->piece / 4));
     for (uint32_t i = 0; i < 2; i++) {
         uint32_t at = first + i * b->piece;
@@ -397,5 +399,6 @@ const dot_kind *emit_dot_kind(const emit *e, enum quant_type weight, uint64_t k)
     const emit_block *form = emit_block_find(weight);
     if (!form) return weight == QUANT_BF16 && e->isa->dot_bf16 && k % (2 * e->isa->lanes) == 0 ? &pairs : &plain;
     if (is_chained(e, weight, k)) return &chained;
-    return form->integers && form->bits < 8 && e->isa->dot_words ? &words : &scaled;
+    bool in_pairs = form->bits < 8 || e->isa->dot_signed_pairs;
+    return form->integers && in_pairs && e->isa->dot_words ? &words : &scaled;
 }

@@ -106,7 +106,8 @@ typedef struct isa {
                                         struct LLVMOpaqueValue *activations,
                                         struct LLVMOpaqueValue *sum);
 
-    /* The same whatever tile_columns is: of four bytes, as packed weights are (packed.h). NULL: there is no good way. */
+    /* As dot_rows, but whatever tile_columns is a lane holds four bytes, as packed weights do (packed.h): + 128 where
+       unsigned_weights. NULL: there is no good way. */
     struct LLVMOpaqueValue *(*dot_bytes)(struct emit *e, struct LLVMOpaqueValue *weights,
                                          struct LLVMOpaqueValue *activations,
                                          struct LLVMOpaqueValue *sum);
@@ -121,6 +122,10 @@ typedef struct isa {
        them, and activations. NULL, as dot_words: `dot` is better. */
     struct LLVMOpaqueValue *(*dot_pairs)(struct emit *e, struct LLVMOpaqueValue *weights,
                                          struct LLVMOpaqueValue *activations);
+
+    /* The same of signed weights. NULL: `dot` is better. */
+    struct LLVMOpaqueValue *(*dot_signed_pairs)(struct emit *e, struct LLVMOpaqueValue *weights,
+                                                struct LLVMOpaqueValue *activations);
 
     /* Two vectors of i32 as i16, which hold them: of every four lanes (128 bits) of both, a's before b's.
        NULL: the sums of four products cost more than those of two, and dot_pairs is for the ISA. */

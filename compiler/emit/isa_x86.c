@@ -41,13 +41,17 @@ static val avx2_dot_rows(emit *e, val weights, val activations, val sum) {
 
 /* |w| · (x with w's sign): pairs of products are added in i16, which holds them as |x| <= 127 and
    |w| <= 128. */
-static val avx2_dot(emit *e, val weights, val activations, val sum) {
+static val avx2_dot_signed_pairs(emit *e, val weights, val activations) {
     val abs_args[] = {weights, LLVMConstInt(e->i1, 0, false)};
     val magnitude = emit_intrinsic(e, "llvm.abs", LLVMTypeOf(weights), abs_args, 2);
     val signed_args[] = {activations, weights};
     val x = emit_intrinsic(e, "llvm.x86.avx2.psign.b", NULL, signed_args, 2);
     val byte_args[] = {magnitude, x};
-    val pairs = emit_intrinsic(e, "llvm.x86.avx2.pmadd.ub.sw", NULL, byte_args, 2);
+    return emit_intrinsic(e, "llvm.x86.avx2.pmadd.ub.sw", NULL, byte_args, 2);
+}
+
+static val avx2_dot(emit *e, val weights, val activations, val sum) {
+    val pairs = avx2_dot_signed_pairs(e, weights, activations);
     val word_args[] = {pairs, emit_splat(e, LLVMConstInt(e->i16, 1, false), 16)};
     return emit_add(e, sum, emit_intrinsic(e, "llvm.x86.avx2.pmadd.wd", NULL, word_args, 2));
 }
@@ -249,6 +253,7 @@ const isa isa_avx2 = {
     .dot_rows = avx2_dot_rows,
     .dot_bytes = avx2_dot_bytes,
     .dot_pairs = x86_dot_pairs,
+    .dot_signed_pairs = avx2_dot_signed_pairs,
     .dot_words = x86_dot_words,
     .look_up = x86_look_up,
 };
