@@ -285,9 +285,9 @@ static val words_begin(const blocks *b, uint32_t t, val integers) {
 /* Products as i16, of a piece in sums of two, or of two pieces in sums of four (isa.narrow). */
 static val words_products(const blocks *b, const val *quants, uint32_t t, uint32_t first) {
     emit *e = b->d->e;
-    val   w = quants[first / b->piece], x = quants_of_token(b, t, first);
-    if (b->form->bits == 8) return e->isa->dot_signed_pairs(e, w, x);
-    if (!e->isa->narrow) return e->isa->dot_pairs(e, w, x);
+    if (!e->isa->narrow)
+        return (b->form->bits == 8 ? e->isa->dot_signed_pairs : e->isa->dot_pairs)(e, quants[first / b->piece],
+                                                                                   quants_of_token(b, t, first));
     val sums[2], none = LLVMConstNull(emit_vector(e->i32, b->piece / 4));
     for (uint32_t i = 0; i < 2; i++) {
         uint32_t at = first + i * b->piece;
