@@ -12,6 +12,7 @@
 #define SPLIT_LEAST 2048 /* positions of a context worth splitting */
 #define SPLIT_MOST  256  /* units of a token: enough for any number of threads */
 #define EACH_MOST   16384 /* values of one token that are quickly made */
+#define VALUE_WORK  16   /* multiply-adds that take as long as a value of what is no product */
 #define UNIT_COST   2    /* what a unit costs beyond its rows, in rows: a guess, nothing was measured */
 
 /* When a value is made and last used, in stages: what runs between two barriers of both kinds of lists. */
@@ -75,6 +76,14 @@ static void plan_attention(plan_call *c, uint32_t n_ctx) {
     c->units = n_kv * n_ranges(c, n_ctx);
 }
 
+/* Attention as in the middle of a full context. */
+static uint64_t work_of(const op *o, uint32_t n_ctx) {
+    uint64_t products = 0;
+    for (uint32_t i = 0; i < graph_op_weights(o); i++) products += value_count(o->in[i]);
+    if (products) return products;
+    return o->kind == OP_ATTENTION ? value_count(o->in[0]) * n_ctx : VALUE_WORK * value_count(o->out);
+}
+
 /* ---- what each thread does for itself */
 
 static bool attention_reads(const graph *g, const value *v) {
@@ -99,7 +108,7 @@ static bool is_each(const planner *pl, const op *o) {
 }
 
 static plan_call plan_op(const planner *pl, const op *o) {
-    plan_call c = {.op = o, .units = 1, .per_token = true, .each = is_each(pl, o)};
+    plan_call c = {.op = o, .units = 1, .per_token = true, .each = is_each(pl, o), .work = work_of(o, pl->p->n_ctx)};
     if (o->kind == OP_MATMUL || o->kind == OP_GLU_MATMUL) {
         c.rows = matmul_rows(o, pl->target, pl->pack);
         c.units = (uint32_t)((value_count(o->out) + c.rows - 1) / c.rows);

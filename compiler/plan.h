@@ -55,6 +55,8 @@ typedef struct plan_call {
        with these. */
     uint32_t  before, after;
 
+    uint64_t work; /* of all units for one token, in multiply-adds of a prompt: a guess of how long they take */
+
     /* One token's part takes less time than waiting for other threads: in lists for one token (`decode` and `head` of
        ggufc/model.h) each thread does it for itself, to row thread % n_batch of the results. The head reads of the
        body's, as a trace does, what thread 0 made. */

@@ -1,18 +1,20 @@
 /* eval.c - the loop at the heart of every executable.
  *
  * A model is a list of calls; a call is a kernel and a number of independent units (rows of a
- * weight, heads, tokens). Each thread walks the whole list and takes a contiguous part of every
- * call's units, computed from its number alone: nobody hands out work, nothing is shared but the
- * barrier. A contiguous part also means that a thread reads its weights as one stream. Calls that follow one
+ * weight, heads, tokens). Each thread walks the whole list and has a contiguous part of every
+ * call's units, computed from its number alone, so that it reads its weights as one stream. Calls that follow one
  * another without a barrier may be split as if they were one: of two of a unit each, two threads do one each.
  *
- * What takes less time than waiting for another thread, as a norm of one token, each thread does for itself.
+ * Of a call that takes long a thread does its part bit by bit, and then what others have not begun of theirs
+ * (steal.h): processors differ in speed, and other programs want them too. What takes less time than waiting for
+ * another thread, as a norm of one token, each thread does for itself.
  *
  * A thread whose part is empty (more threads than units) skips the kernel but not the barrier.
  */
 #include "eval.h"
 
-#include <stdbool.h>
+/* Multiply-adds for a thread that are worth asking for each few units: some microseconds. */
+#define TAKEN_LEAST (256u << 10)
 
 static uint32_t eval_bound(uint64_t units, uint32_t thread, uint32_t n_threads) {
     return (uint32_t)(units * thread / n_threads);
@@ -26,20 +28,42 @@ static uint32_t eval_units_before(const ggufc_call *call, uint64_t times, uint32
     return bound - before < units ? (uint32_t)(bound - before) : (uint32_t)units;
 }
 
+eval_units eval_part(const eval_work *work, uint32_t thread) {
+    return (eval_units){
+        eval_units_before(work->call, work->times, thread, work->n_threads),
+        eval_units_before(work->call, work->times, thread + 1, work->n_threads),
+    };
+}
+
+static void eval_take(const eval_work *work, const ggufc_state *state, const eval_share *share) {
+    const ggufc_call *call = work->call;
+    eval_units units;
+    while (share->take(share->team, share->thread, work, &units))
+        call->kernel(state, call->args, units.begin, units.end);
+}
+
 void eval_calls(const ggufc_calls *list, const ggufc_state *state, const eval_share *share) {
     const ggufc_state own = {
         .weights = state->weights, .arena = state->arena, .kv = state->kv, .tokens = state->tokens,
         .n_tokens = state->n_tokens, .pos = state->pos, .out_token = state->out_token, .thread = share->thread,
     };
+    uint32_t thread = share->thread, n_threads = share->n_threads, n_taken = 0;
+    uint64_t least = share->take && n_threads > 1 ? (uint64_t)TAKEN_LEAST * n_threads : UINT64_MAX;
     for (uint64_t i = 0; i < list->count; i++) {
         const ggufc_call *call = &list->calls[i];
         bool each = call->flags & GGUFC_CALL_EACH;
         uint64_t times = call->flags & GGUFC_CALL_PER_TOKEN ? state->n_tokens : 1;
-        uint32_t begin = eval_units_before(call, times, each ? 0 : share->thread, share->n_threads);
-        uint32_t end = eval_units_before(call, times, each ? share->n_threads : share->thread + 1, share->n_threads);
-        if (begin < end) call->kernel(&own, call->args, begin, end);
-
-        if ((call->flags & GGUFC_CALL_BARRIER) && share->n_threads > 1)
-            share->barrier(share->team, share->thread);
+        if (!each && call->work * state->n_tokens >= least && n_taken < EVAL_TAKEN_MOST) {
+            eval_take(&(eval_work){ call, times, n_threads, n_taken++ }, &own, share);
+        } else {
+            uint32_t begin = eval_units_before(call, times, each ? 0 : thread, n_threads);
+            uint32_t end = eval_units_before(call, times, each ? n_threads : thread + 1, n_threads);
+            if (begin < end) call->kernel(&own, call->args, begin, end);
+        }
+        if (!(call->flags & GGUFC_CALL_BARRIER) || n_threads == 1) continue;
+        if (n_taken) share->turn(share->team, thread);
+        n_taken = 0;
+        share->barrier(share->team, thread);
     }
+    if (n_taken) share->turn(share->team, thread);
 }

@@ -8,18 +8,45 @@
 #ifndef GGUFC_EVAL_H
 #define GGUFC_EVAL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "ggufc/model.h"
 
-/* Which part of every call a thread does: of N units of calls split together, those from
-   N * thread / n_threads on. */
+/* Units begin … end - 1 of a call. */
+typedef struct eval_units {
+    uint32_t begin, end;
+} eval_units;
+
+/* A call for a batch, and who does it. */
+typedef struct eval_work {
+    const ggufc_call *call;
+    uint64_t          times;     /* it has call->units × times units */
+    uint32_t          n_threads;
+    uint32_t          number;    /* of calls since the last barrier for which `take` was asked; below EVAL_TAKEN_MOST */
+} eval_work;
+
+enum { EVAL_TAKEN_MOST = 8 };
+
+/* A thread's own part of the units: of N units of calls split together, those from N * thread / n_threads on. */
+eval_units eval_part(const eval_work *work, uint32_t thread);
+
+/* Who walks a list, and with whom. */
 typedef struct eval_share {
     uint32_t thread, n_threads; /* thread < n_threads */
 
     /* Returns when all threads have called it, and makes what they wrote visible to each. Not
        called, and may be NULL, when n_threads is 1. */
     void (*barrier)(void *team, uint32_t thread);
+
+    /* The units that a thread does next of a call that takes long enough to ask; false: there is nothing left for
+       it. Between them, threads are given each unit once. NULL, with `turn`: every thread does its own part, as it
+       does of shorter calls. */
+    bool (*take)(void *team, uint32_t thread, const eval_work *work, eval_units *units);
+
+    /* Where it has asked, a thread is through with calls: a barrier is next. */
+    void (*turn)(void *team, uint32_t thread);
+
     void *team;
 } eval_share;
 

@@ -20,6 +20,7 @@
 #include "cpu.h"
 #include "error.h"
 #include "eval.h"
+#include "steal.h"
 #include "threads.h"
 #include "weights.h"
 
@@ -27,6 +28,7 @@ struct ggufc_session {
     const ggufc_model *model;
     weights            weights;
     threads_team      *team;
+    steal_ranges      *ranges;
     ggufc_state        state;
     const ggufc_calls *list; /* what the team is at */
     uint32_t           n_ctx, n_past;
@@ -83,6 +85,8 @@ static ggufc_status session_make(ggufc_session *s, const ggufc_session_options *
     if (!s->team)
         return error_set(error, GGUFC_ERROR_MEMORY, "cannot start %u threads: %s", n_threads,
                          strerror(errno));
+    s->ranges = steal_new(n_threads);
+    if (!s->ranges) return error_set(error, GGUFC_ERROR_MEMORY, "out of memory");
     return GGUFC_OK;
 }
 
@@ -112,6 +116,7 @@ ggufc_status ggufc_session_open(ggufc_session **session, const ggufc_session_opt
 void ggufc_session_close(ggufc_session *s) {
     if (!s) return;
     threads_destroy(s->team);
+    steal_free(s->ranges);
     memory_unmap(s->state.kv, s->model->kv_bytes);
     memory_unmap(s->state.arena, s->model->arena_bytes);
     weights_close(&s->weights);
@@ -120,15 +125,28 @@ void ggufc_session_close(ggufc_session *s) {
 
 /* ---- evaluating */
 
-static void session_barrier(void *team, uint32_t thread) {
-    threads_barrier(team, thread);
+static void session_barrier(void *session, uint32_t thread) {
+    threads_barrier(((const ggufc_session *)session)->team, thread);
+}
+
+static bool session_take(void *session, uint32_t thread, const eval_work *work, eval_units *units) {
+    return steal_take(((const ggufc_session *)session)->ranges, thread, work, units);
+}
+
+static void session_turn(void *session, uint32_t thread) {
+    steal_turn(((const ggufc_session *)session)->ranges, thread);
+}
+
+static eval_share session_share(ggufc_session *s, uint32_t thread, uint32_t n_threads) {
+    return (eval_share){
+        .thread = thread, .n_threads = n_threads, .barrier = session_barrier, .take = session_take,
+        .turn = session_turn, .team = s,
+    };
 }
 
 static void session_job(void *arg, uint32_t thread, uint32_t n_threads) {
-    const ggufc_session *s = arg;
-    eval_share share = {
-        .thread = thread, .n_threads = n_threads, .barrier = session_barrier, .team = s->team
-    };
+    ggufc_session *s = arg;
+    eval_share share = session_share(s, thread, n_threads);
     eval_calls(s->list, &s->state, &share);
 }
 
@@ -346,16 +364,14 @@ ggufc_status session_evaluate_calls(ggufc_session *s, const int32_t *tokens, siz
 /* ---- measuring */
 
 typedef struct session_timer {
-    const ggufc_session *session;
+    ggufc_session *session;
     uint64_t *ends; /* of each call */
 } session_timer;
 
 static void session_timed_job(void *arg, uint32_t thread, uint32_t n_threads) {
     const session_timer *timer = arg;
-    const ggufc_session *s = timer->session;
-    eval_share share = {
-        .thread = thread, .n_threads = n_threads, .barrier = session_barrier, .team = s->team
-    };
+    ggufc_session *s = timer->session;
+    eval_share share = session_share(s, thread, n_threads);
     for (uint64_t i = 0; i < s->list->count; i++) {
         ggufc_call alone = s->list->calls[i];
         alone.before = alone.after = 0;

@@ -57,14 +57,15 @@ static void count_barrier(void *team, uint32_t thread) {
 /* Threads one after another: what each is given must join up with the one before. */
 static void check_split(uint32_t units, uint32_t tokens, uint32_t n_threads) {
     uint32_t barriers[8] = { 0 };
-    ggufc_call call = { mark_units, NULL, units, GGUFC_CALL_BARRIER, 0, 0 };
+    ggufc_call call = { mark_units, NULL, units, GGUFC_CALL_BARRIER, 0, 0, 0 };
     if (tokens) call.flags |= GGUFC_CALL_PER_TOKEN;
     ggufc_calls list = { &call, 1 };
     ggufc_state state = { .n_tokens = tokens ? tokens : 3 };
     memset(unit_seen, 0, sizeof unit_seen);
     next_unit = 0;
     for (uint32_t i = 0; i < n_threads; i++) {
-        eval_share share = { i, n_threads, n_threads > 1 ? count_barrier : NULL, barriers };
+        eval_share share = { .thread = i, .n_threads = n_threads, .team = barriers };
+        if (n_threads > 1) share.barrier = count_barrier;
         eval_calls(&list, &state, &share);
         assert_int_equal(barriers[i], n_threads > 1);
     }
@@ -83,7 +84,7 @@ static void test_eval_split(void **state) {
 static void test_eval_split_is_even(void **state) {
     (void)state;
     static const uint64_t args[] = { 77 };
-    ggufc_call call = { follow_bounds, args, UINT32_MAX, 0, 0, 0 };
+    ggufc_call call = { follow_bounds, args, UINT32_MAX, 0, 0, 0, 0 };
     ggufc_calls list = { &call, 1 };
     ggufc_state s = { .n_tokens = 1 };
     next_unit = kernel_calls = 0;
@@ -100,12 +101,12 @@ static void test_eval_no_barrier_unless_asked(void **state) {
     (void)state;
     uint32_t barriers[2] = { 0 };
     static const uint64_t args[] = { 77 };
-    ggufc_call calls[] = { { follow_bounds, args, 1, 0, 0, 0 },
-                           { follow_bounds, args, 0, GGUFC_CALL_BARRIER, 0, 0 } };
+    ggufc_call calls[] = { { follow_bounds, args, 1, 0, 0, 0, 0 },
+                           { follow_bounds, args, 0, GGUFC_CALL_BARRIER, 0, 0, 0 } };
     ggufc_calls list = { calls, 2 }, none = { NULL, 0 };
     ggufc_state s = { .n_tokens = 1 };
     next_unit = kernel_calls = 0;
-    eval_share share = { 1, 2, count_barrier, barriers };
+    eval_share share = { .thread = 1, .n_threads = 2, .barrier = count_barrier, .team = barriers };
     eval_calls(&list, &s, &share);
     eval_calls(&none, &s, &share);
     assert_int_equal(barriers[1], 1);
@@ -133,7 +134,7 @@ static void test_eval_splits_calls_together(void **state) {
             uint32_t next[TOGETHER] = { 0 }, before = 0, total = 6 * times;
             for (uint32_t i = 0; i < TOGETHER; before += units[i++])
                 calls[i] = (ggufc_call){ note_units, &args[i], units[i], GGUFC_CALL_PER_TOKEN, before,
-                                         6 - before - units[i] };
+                                         6 - before - units[i], 0 };
             ggufc_calls list = { calls, TOGETHER };
             for (uint32_t t = 0; t < n_threads; t++) {
                 memset(done, 0, sizeof done);
@@ -156,7 +157,7 @@ static void note_thread(const ggufc_state *s, const uint64_t *args, uint32_t beg
 
 static void test_eval_each_thread_does_all(void **state) {
     (void)state;
-    ggufc_call call = { note_thread, NULL, 5, GGUFC_CALL_EACH, 0, 0 };
+    ggufc_call call = { note_thread, NULL, 5, GGUFC_CALL_EACH, 0, 0, 0 };
     ggufc_calls list = { &call, 1 };
     done[0] = 0;
     for (uint32_t t = 0; t < 7; t++)

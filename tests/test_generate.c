@@ -259,7 +259,7 @@ static void head_always(const ggufc_state *s, const uint64_t *args, uint32_t beg
     for (uint32_t v = begin; v < end; v++) logits[v] = v == (uint32_t)always ? 9 : 1;
 }
 
-static const ggufc_call head_always_call = { head_always, fake_head_args, FAKE_VOCAB, 0, 0, 0 };
+static const ggufc_call head_always_call = { head_always, fake_head_args, FAKE_VOCAB, 0, 0, 0, 0 };
 
 static generated text_run(const int32_t *tokens, size_t n_tokens, int64_t n_predict) {
     make_vocab();
@@ -322,7 +322,7 @@ static void head_circle(const ggufc_state *s, const uint64_t *args, uint32_t beg
     for (uint32_t v = begin; v < end; v++) logits[v] = v == next ? 9 : 1;
 }
 
-static const ggufc_call head_circle_call = { head_circle, fake_head_args, FAKE_VOCAB, 0, 0, 0 };
+static const ggufc_call head_circle_call = { head_circle, fake_head_args, FAKE_VOCAB, 0, 0, 0, 0 };
 
 /* Both in the middle of a draft. */
 static void test_stop_and_end_while_drafting(void **state) {
@@ -650,7 +650,7 @@ static void bench_watch(const ggufc_state *s, const uint64_t *args, uint32_t beg
 
 static void test_bench_depth(void **state) {
     (void)state;
-    static const ggufc_call watch = { bench_watch, NULL, 1, 0, 0, 0 };
+    static const ggufc_call watch = { bench_watch, NULL, 1, 0, 0, 0, 0 };
     ggufc_model watched = model;
     watched.decode = watched.prefill = (ggufc_calls){ &watch, 1 };
     ggufc_session *session;

@@ -243,6 +243,18 @@ static void check_shares(const calls *c) {
     }
 }
 
+/* How long calls take, by which threads share them out: what has weights as long as these are many. */
+static void check_work(const calls *c) {
+    for (uint32_t i = 0; i < c->n; i++) {
+        const op *o = c->items[i]->op;
+        uint64_t  weights = 0;
+        assert_true(c->items[i]->work >= value_count(o->out));
+        for (uint32_t k = 0; k < o->n_in; k++)
+            if (o->in[k] && o->in[k]->kind == VALUE_WEIGHT) weights += value_count(o->in[k]);
+        if (!is_elementwise(o) && o->kind != OP_ATTENTION) assert_int_equal(c->items[i]->work, weights);
+    }
+}
+
 /* ---- the arena: between barriers of both kinds of lists, what is needed is where nothing else is written */
 
 typedef struct place {
@@ -363,7 +375,8 @@ static void check_model(const char *gguf, const char *text) {
             check_barriers(&all, false);
             check_barriers(&all, true);
             check_each(&all, t.plan, t.graph);
-            check_shares(&all);
+            check_work(&all);
+    check_shares(&all);
             check_arena(&all, &t, *row);
             check_caches(t.graph, &all, t.plan);
             check_units(&all);

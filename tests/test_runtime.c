@@ -80,7 +80,8 @@ static void note_shares(const ggufc_state *s, const uint64_t *args, uint32_t beg
 static void test_calls_are_timed_alone(void **state) {
     (void)state;
     static const uint64_t   args[] = { 0, 1 };
-    static const ggufc_call calls[] = { { note_shares, &args[0], 2, 0, 0, 2 }, { note_shares, &args[1], 2, 0, 2, 0 } };
+    static const ggufc_call calls[] = { { note_shares, &args[0], 2, 0, 0, 2, 0 },
+                                          { note_shares, &args[1], 2, 0, 2, 0, 0 } };
     ggufc_calls    before = model.decode;
     ggufc_session *s = open_session(2);
     int32_t        token = 1;
@@ -225,7 +226,7 @@ static void assert_few_logits(ggufc_session *s, const int32_t *tokens, uint32_t 
 static void test_session_few_logits(void **state) {
     (void)state;
     ggufc_model whole = model;
-    ggufc_call  counted = { count_head, fake_head_args, FAKE_VOCAB, 0, 0, 0 };
+    ggufc_call  counted = { count_head, fake_head_args, FAKE_VOCAB, 0, 0, 0, 0 };
     int32_t     tokens[FAKE_CTX];
     fill_tokens(tokens, FAKE_CTX);
     model.head = (ggufc_calls){ &counted, 1 };

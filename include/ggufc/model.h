@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define GGUFC_ABI 5
+#define GGUFC_ABI 6
 
 /* Parts of a split model stand in memory at multiples of so many bytes, so that huge pages of a file
    can be huge pages in memory. */
@@ -58,6 +58,8 @@ typedef struct ggufc_call {
     uint32_t        units;
     uint32_t        flags;
     uint32_t        before, after; /* units of the calls beside it that are split over threads together with it */
+    uint64_t        work; /* of all units, for each token of the batch: about as many multiply-adds of a prompt take as
+                             long */
 } ggufc_call;
 
 typedef struct ggufc_calls {
