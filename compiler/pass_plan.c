@@ -181,6 +181,7 @@ static void add_merge(planner *pl, plan_call *calls, uint32_t n) {
     merge->step = PLAN_MERGE;
     merge->rows = 1;
     merge->units = (uint32_t)heads;
+    merge->work = VALUE_WORK * value_count(c->op->out) * n_ranges(c, pl->p->n_ctx);
     set_barrier(pl, c, true);
     touch_all(pl, merge);
 }
@@ -206,13 +207,18 @@ static uint32_t count_together(const plan_call *calls, uint32_t first, uint32_t 
 static void share_out(plan_call *calls, uint32_t n) {
     for (uint32_t first = 0, count; first < n; first += count) {
         uint32_t all = 0, before = 0;
+        uint64_t work = 0;
         count = count_together(calls, first, n);
-        for (uint32_t i = 0; i < count; i++) all += calls[first + i].units;
+        for (uint32_t i = 0; i < count; i++) {
+            all += calls[first + i].units;
+            work += calls[first + i].work;
+        }
         for (uint32_t i = 0; i < count; i++) {
             plan_call *c = &calls[first + i];
             c->before = before;
             before += c->units;
             c->after = all - before;
+            c->work = work;
         }
     }
 }

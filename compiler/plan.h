@@ -55,7 +55,8 @@ typedef struct plan_call {
        with these. */
     uint32_t  before, after;
 
-    uint64_t work; /* of all units for one token, in multiply-adds of a prompt: a guess of how long they take */
+    /* Of all these units for one token, in multiply-adds of a product: a guess of how long they take. */
+    uint64_t work;
 
     /* One token's part takes less time than waiting for other threads: in lists for one token (`decode` and `head` of
        ggufc/model.h) each thread does it for itself, to row thread % n_batch of the results. The head reads of the

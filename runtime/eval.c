@@ -9,12 +9,15 @@
  * (steal.h): processors differ in speed, and other programs want them too. What takes less time than waiting for
  * another thread, as a norm of one token, each thread does for itself.
  *
- * A thread whose part is empty (more threads than units) skips the kernel but not the barrier.
+ * A thread whose part is empty (more threads than units) skips the kernel, or does units of others, but comes to the
+ * barrier.
  */
 #include "eval.h"
 
-/* Multiply-adds for a thread that are worth asking for each few units: some microseconds. */
-#define TAKEN_LEAST (256u << 10)
+/* A thread's share, in multiply-adds, from which calls are handed out: some microseconds. Fewer tokens than that many
+   wait for weights, and take as long. */
+#define TAKEN_LEAST  (256u << 10)
+#define TOKENS_LEAST 8
 
 static uint32_t eval_bound(uint64_t units, uint32_t thread, uint32_t n_threads) {
     return (uint32_t)(units * thread / n_threads);
@@ -29,13 +32,11 @@ static uint32_t eval_units_before(const ggufc_call *call, uint64_t times, uint32
 }
 
 eval_units eval_part(const eval_work *work, uint32_t thread) {
-    return (eval_units){
-        eval_units_before(work->call, work->times, thread, work->n_threads),
-        eval_units_before(work->call, work->times, thread + 1, work->n_threads),
-    };
+    uint64_t units = work->call->units * work->times;
+    return (eval_units){ eval_bound(units, thread, work->n_threads), eval_bound(units, thread + 1, work->n_threads) };
 }
 
-static void eval_take(const eval_work *work, const ggufc_state *state, const eval_share *share) {
+static void eval_by_bits(const eval_work *work, const ggufc_state *state, const eval_share *share) {
     const ggufc_call *call = work->call;
     eval_units units;
     while (share->take(share->team, share->thread, work, &units))
@@ -48,13 +49,14 @@ void eval_calls(const ggufc_calls *list, const ggufc_state *state, const eval_sh
         .n_tokens = state->n_tokens, .pos = state->pos, .out_token = state->out_token, .thread = share->thread,
     };
     uint32_t thread = share->thread, n_threads = share->n_threads, n_taken = 0;
+    uint32_t tokens = state->n_tokens > TOKENS_LEAST ? state->n_tokens : TOKENS_LEAST;
     uint64_t least = share->take && n_threads > 1 ? (uint64_t)TAKEN_LEAST * n_threads : UINT64_MAX;
     for (uint64_t i = 0; i < list->count; i++) {
         const ggufc_call *call = &list->calls[i];
         bool each = call->flags & GGUFC_CALL_EACH;
         uint64_t times = call->flags & GGUFC_CALL_PER_TOKEN ? state->n_tokens : 1;
-        if (!each && call->work * state->n_tokens >= least && n_taken < EVAL_TAKEN_MOST) {
-            eval_take(&(eval_work){ call, times, n_threads, n_taken++ }, &own, share);
+        if (!each && call->work * tokens >= least && n_taken < EVAL_TAKEN_MOST) {
+            eval_by_bits(&(eval_work){ call, times, n_threads, n_taken++ }, &own, share);
         } else {
             uint32_t begin = eval_units_before(call, times, each ? 0 : thread, n_threads);
             uint32_t end = eval_units_before(call, times, each ? n_threads : thread + 1, n_threads);

@@ -18,20 +18,22 @@ typedef struct eval_units {
     uint32_t begin, end;
 } eval_units;
 
-/* A call for a batch, and who does it. */
+/* Calls between two barriers that are handed out unit by unit; of more, each thread does its part. */
+enum { EVAL_TAKEN_MOST = 8 };
+
+/* A call that is handed out. */
 typedef struct eval_work {
     const ggufc_call *call;
     uint64_t          times;     /* it has call->units × times units */
     uint32_t          n_threads;
-    uint32_t          number;    /* of calls since the last barrier for which `take` was asked; below EVAL_TAKEN_MOST */
+    uint32_t          number;    /* of such calls since the last barrier; below EVAL_TAKEN_MOST */
 } eval_work;
 
-enum { EVAL_TAKEN_MOST = 8 };
-
-/* A thread's own part of the units: of N units of calls split together, those from N * thread / n_threads on. */
+/* What a thread begins with: of N units those from N * thread / n_threads on. */
 eval_units eval_part(const eval_work *work, uint32_t thread);
 
-/* Who walks a list, and with whom. */
+/* Who walks a list, and with whom. Without `take` and `turn`, which are then NULL, every thread does its own part of
+   each call: of N units of calls split together, those from N * thread / n_threads on. */
 typedef struct eval_share {
     uint32_t thread, n_threads; /* thread < n_threads */
 
@@ -40,11 +42,11 @@ typedef struct eval_share {
     void (*barrier)(void *team, uint32_t thread);
 
     /* The units that a thread does next of a call that takes long enough to ask; false: there is nothing left for
-       it. Between them, threads are given each unit once. NULL, with `turn`: every thread does its own part, as it
-       does of shorter calls. */
+       it. Between them, threads are given each unit once. */
     bool (*take)(void *team, uint32_t thread, const eval_work *work, eval_units *units);
 
-    /* Where it has asked, a thread is through with calls: a barrier is next. */
+    /* Called before a barrier, and at the end of a list, by a thread that has asked since the last one. All threads
+       meet before any asks again. */
     void (*turn)(void *team, uint32_t thread);
 
     void *team;

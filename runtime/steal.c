@@ -13,8 +13,8 @@
 
 enum {
     LINE_BYTES = 64,
-    PIECES = 4, /* of what is left of its own, a thread takes one in so many at a time */
-    TRIES = 8,  /* others that a thread looks at before it waits */
+    PIECES = 4,  /* of what is left to it a thread takes one in so many at a time, */
+    LEAST = 32,  /* … but not less than one in so many of a part */
 };
 
 #define UNSET UINT64_MAX
@@ -72,19 +72,27 @@ static uint64_t left_of(uint64_t seen, const eval_work *work, uint32_t thread) {
     return pack(part.begin, part.end - part.begin);
 }
 
+/* How many of `count` units that are left to it a thread takes next. */
+static uint32_t next_few(uint32_t count, const eval_work *work) {
+    uint64_t least = work->call->units * work->times / work->n_threads / LEAST;
+    uint32_t few = (count + PIECES - 1) / PIECES;
+    if (few < least) few = (uint32_t)least;
+    return few < count ? few : count;
+}
+
 /* The next few of its own; false: there are none left. */
 static bool take_own(_Atomic uint64_t *left, const eval_work *work, uint32_t thread, eval_units *units) {
     uint64_t seen = atomic_load_explicit(left, memory_order_relaxed);
     for (;;) {
         uint64_t now = left_of(seen, work, thread);
-        uint32_t begin = begin_of(now), count = count_of(now), n = (count + PIECES - 1) / PIECES;
+        uint32_t begin = begin_of(now), count = count_of(now), n = next_few(count, work);
         if (!count) return false;
         *units = (eval_units){ begin, begin + n };
         if (swap(left, &seen, pack(begin + n, count - n))) return true;
     }
 }
 
-/* The last half of another's: what is then no longer left to it; none when it has none. */
+/* Takes the larger half of what another has left, from the back; a count of 0: it had nothing. */
 static uint64_t take_half(_Atomic uint64_t *left, const eval_work *work, uint32_t thread) {
     uint64_t seen = atomic_load_explicit(left, memory_order_relaxed);
     for (;;) {
@@ -96,11 +104,11 @@ static uint64_t take_half(_Atomic uint64_t *left, const eval_work *work, uint32_
 
 bool steal_take(steal_ranges *r, uint32_t thread, const eval_work *work, eval_units *units) {
     member  *me = &r->members[thread];
-    uint32_t turn = me->turn, tries = r->n_threads - 1 < TRIES ? r->n_threads - 1 : TRIES;
+    uint32_t turn = me->turn;
     _Atomic uint64_t *own = &me->left[turn][work->number];
     me->n_taken[turn] = work->number + 1;
     if (take_own(own, work, thread, units)) return true;
-    for (uint32_t i = 1; i <= tries; i++) {
+    for (uint32_t i = 1; i < r->n_threads; i++) {
         uint32_t other = (thread + i) % r->n_threads;
         uint64_t stolen = take_half(&r->members[other].left[turn][work->number], work, other);
         if (!count_of(stolen)) continue;

@@ -4,8 +4,8 @@
  * what another has not begun, from the back. So all end at about the same time, however fast each is; with equal
  * threads nearly every unit is done by the thread whose part it is in.
  *
- * Between two barriers there may be several calls, each with ranges of its own. They are set by whoever comes first, and
- * forgotten before the second barrier from then on, when no thread can look at them.
+ * Between two barriers there may be several calls, each with ranges of its own. They are set by whoever comes first,
+ * and forgotten before the second barrier from then on, when no thread can look at them.
  */
 #ifndef GGUFC_STEAL_H
 #define GGUFC_STEAL_H

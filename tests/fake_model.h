@@ -67,10 +67,10 @@ static void fake_heads(const ggufc_state *s, const uint64_t *args, uint32_t begi
 static const uint64_t fake_kv_args[] = { 64 };
 static const uint64_t fake_head_args[] = { FAKE_LOGITS_OFFSET };
 static const ggufc_call fake_body[] = {
-    { fake_store, fake_kv_args, 1, GGUFC_CALL_PER_TOKEN | GGUFC_CALL_BARRIER, 0, 0, 0 },
-    { fake_sum, fake_kv_args, 1, GGUFC_CALL_PER_TOKEN, 0, 0, 0 },
+    { fake_store, fake_kv_args, 1, GGUFC_CALL_PER_TOKEN | GGUFC_CALL_BARRIER, 0, 0, 1 << 30 },
+    { fake_sum, fake_kv_args, 1, GGUFC_CALL_PER_TOKEN, 0, 0, 1 << 30 },
 };
-static const ggufc_call fake_head_calls[] = { { fake_head, fake_head_args, FAKE_VOCAB, 0, 0, 0, 0 } };
+static const ggufc_call fake_head_calls[] = { { fake_head, fake_head_args, FAKE_VOCAB, 0, 0, 0, 1 << 30 } };
 static const ggufc_call fake_heads_calls[] = { { fake_heads, fake_head_args, FAKE_VOCAB, 0, 0, 0, 0 } };
 
 static inline void fake_file_bytes(uint8_t *bytes) {

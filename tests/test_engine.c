@@ -89,6 +89,27 @@ static void what_is_refused(void **state) {
     assert_refused(&o, "the mistake eps-0 applies to no operation of layer 4");
 }
 
+/* ---- the calls */
+
+/* A session hands out long ones; of the interpreter's, products. */
+static void calls_say_how_long_they_take(void **state) {
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        engine e;
+        engine_options o = options_of(k ? ENGINE_INTERPRETED : ENGINE_COMPILED);
+        assert_true(engine_open(&e, &o, &keeping));
+        const ggufc_model *m = &e.model;
+        const ggufc_calls *head = &m->head;
+        assert_true(m->decode.count == m->prefill.count);
+        for (uint64_t i = 0; i < m->decode.count; i++) {
+            assert_int_equal(m->decode.calls[i].work, m->prefill.calls[i].work);
+            if (!k) assert_true(m->decode.calls[i].work > 0);
+        }
+        assert_int_equal(head->calls[head->count - 1].work, m->n_vocab * m->n_embd);
+        engine_close(&e);
+    }
+}
+
 /* ---- several, and their memory */
 
 /* The likeliest token after a text, by each kernel, all open at once. */
@@ -195,6 +216,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_of_kernels),
         cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(calls_say_how_long_they_take),
         cmocka_unit_test(several_at_once),
         cmocka_unit_test(memory_of_the_caller),
         cmocka_unit_test(the_same_description),

@@ -243,15 +243,21 @@ static void check_shares(const calls *c) {
     }
 }
 
-/* How long calls take, by which threads share them out: what has weights as long as these are many. */
-static void check_work(const calls *c) {
+/* The work of products is the number of their weights, of those split together all of these; attention's grows with
+   the context, what merges its ranges takes less. */
+static void check_work(const calls *c, const plan *p) {
+    uint64_t weights = 0;
     for (uint32_t i = 0; i < c->n; i++) {
-        const op *o = c->items[i]->op;
-        uint64_t  weights = 0;
-        assert_true(c->items[i]->work >= value_count(o->out));
+        const plan_call *call = c->items[i];
+        const op        *o = call->op;
+        if (o->kind == OP_ATTENTION && call->step != PLAN_MERGE)
+            assert_int_equal(call->work, value_count(o->in[0]) * p->n_ctx);
+        if (call->step == PLAN_MERGE) assert_in_range(call->work, 1, c->items[i - 1]->work / 4);
+        if (!call->before) weights = 0;
         for (uint32_t k = 0; k < o->n_in; k++)
             if (o->in[k] && o->in[k]->kind == VALUE_WEIGHT) weights += value_count(o->in[k]);
-        if (!is_elementwise(o) && o->kind != OP_ATTENTION) assert_int_equal(c->items[i]->work, weights);
+        if (call->after) assert_int_equal(call->work, c->items[i + 1]->work);
+        if (!is_elementwise(o) && o->kind != OP_ATTENTION && !call->after) assert_int_equal(call->work, weights);
     }
 }
 
@@ -375,8 +381,8 @@ static void check_model(const char *gguf, const char *text) {
             check_barriers(&all, false);
             check_barriers(&all, true);
             check_each(&all, t.plan, t.graph);
-            check_work(&all);
-    check_shares(&all);
+            check_work(&all, t.plan);
+            check_shares(&all);
             check_arena(&all, &t, *row);
             check_caches(t.graph, &all, t.plan);
             check_units(&all);

@@ -80,8 +80,9 @@ static void note_shares(const ggufc_state *s, const uint64_t *args, uint32_t beg
 static void test_calls_are_timed_alone(void **state) {
     (void)state;
     static const uint64_t   args[] = { 0, 1 };
-    static const ggufc_call calls[] = { { note_shares, &args[0], 2, 0, 0, 2, 0 },
-                                          { note_shares, &args[1], 2, 0, 2, 0, 0 } };
+    static const ggufc_call calls[] = {
+        { note_shares, &args[0], 2, 0, 0, 2, 0 }, { note_shares, &args[1], 2, 0, 2, 0, 0 },
+    };
     ggufc_calls    before = model.decode;
     ggufc_session *s = open_session(2);
     int32_t        token = 1;

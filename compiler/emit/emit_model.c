@@ -59,11 +59,6 @@ static uint32_t call_flags(const emit *e, const plan_call *c) {
            ((one ? c->barrier_one : c->barrier) ? GGUFC_CALL_BARRIER : 0u);
 }
 
-/* For one token weights are read as fast as they come, and eight products take as long as eight tokens' of each. */
-static uint64_t call_work(const emit *e, const plan_call *c) {
-    return e->form == EMIT_ONE ? 8 * c->work : c->work;
-}
-
 static val emit_call(emit *e, const plan_call *c) {
     val kernel;
     switch (c->op->kind) {
@@ -83,7 +78,7 @@ static val emit_call(emit *e, const plan_call *c) {
     put_u32(&call, call_flags(e, c));
     put_u32(&call, c->before);
     put_u32(&call, c->after);
-    put_u64(&call, call_work(e, c));
+    put_u64(&call, c->work);
     return record_end(&call);
 }
 

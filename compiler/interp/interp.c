@@ -128,6 +128,7 @@ static void add_matmul(planner *p, const op *o, interp_call *c) {
     if (!c->reference && interp_activation_find(form)) add_preparation(p, interp_quantize, o);
     uint64_t units = (value_count(o->out) + INTERP_UNIT_ROWS - 1) / INTERP_UNIT_ROWS;
     add_call(p, interp_matmul, c, (uint32_t)units, false);
+    p->calls[p->n_calls - 1].work = value_count(o->in[0]);
 }
 
 static void add_attention(planner *p, const op *o, interp_call *c) {

@@ -58,8 +58,8 @@ typedef struct ggufc_call {
     uint32_t        units;
     uint32_t        flags;
     uint32_t        before, after; /* units of the calls beside it that are split over threads together with it */
-    uint64_t        work; /* of all units, for each token of the batch: about as many multiply-adds of a prompt take as
-                             long */
+    uint64_t        work; /* of these and its own units together for one token, in multiply-adds: a guess of how long
+                             they take; 0: threads keep to their parts */
 } ggufc_call;
 
 typedef struct ggufc_calls {
