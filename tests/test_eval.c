@@ -16,13 +16,8 @@
 #include <unistd.h>
 
 #include "eval.h"
+#include "sanitized.h"
 #include "threads.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 

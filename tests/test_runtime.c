@@ -19,14 +19,9 @@
 #include "child.h"
 #include "fake_model.h"
 #include "ggufc/runtime.h"
+#include "sanitized.h"
 #include "session.h"
 #include "threads.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
