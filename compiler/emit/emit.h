@@ -212,18 +212,29 @@ val emit_rope_frequencies(emit *e, const op_params *p);
 
 /* ---- emit_dot.c */
 
-/* A function that multiplies a row of `k` weights with `n_tokens` activations, or `n_rows` rows that
-   follow one another with one: float (row, x), <n_rows x float> (row, x), or <n_tokens x float>
-   (row, x, stride of x in bytes); for three, a fourth is 0. A sum's order is the same in all of them. */
-val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens,
-                      uint32_t n_rows);
-val emit_dot_call(emit *e, val function, val row, val x, val x_stride);
+/* Rows of weights, or a tile of them, and tokens that are multiplied. */
+typedef struct emit_product {
+    val rows, x, x_stride; /* addresses; bytes from one token's activations to the next one's */
+    val fresh;             /* i1: whether the rows are read for the first time, and may have to be asked for */
+    val out, out_stride;   /* likewise where each token's sums go, as f32, where they are not returned */
+} emit_product;
+
+/* A function that multiplies a row of `k` weights with `n_tokens` activations, or `n_rows` rows that follow one
+   another with one; it returns <n x float>, for three n = 4, and a fourth that is 0. A sum's order is the same in all
+   of them. */
+val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens, uint32_t n_rows);
+val emit_dot_call(emit *e, val function, const emit_product *p);
 
 /* Whether such a row is added up in EMIT_CHAINS sums, block i in the i % EMIT_CHAINS-th, whose products are
    one integer before; the upper half of the sums is then added to the lower one, and so on. */
 bool emit_dot_is_chained(const emit *e, enum quant_type weight, uint64_t k);
 
 #define EMIT_CHAINS 16
+
+/* How many rows a panel has; 0: there are none of that type. They are multiplied with n_tokens activations, of which
+   isa.panel_tokens is the most. A sum's order is one of their own, whatever n_tokens is. */
+uint32_t emit_panel_rows(const emit *e, enum quant_type weight);
+void emit_panel_multiply(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens, const emit_product *p);
 
 /* Whether the weights are too many to stay in a cache from token to token. */
 bool emit_weights_are_streamed(const emit *e);
@@ -276,13 +287,8 @@ uint32_t emit_tile_tokens(const emit *e, const emit_tiles *t);
 /* Unpacks the t->rows rows, one tile, that begin at `rows` to `to`, which is aligned to 64. */
 void emit_tile_unpack(emit *e, const emit_tiles *t, val rows, val to);
 
-/* Writes the products of t->rows rows, one tile, and n_tokens activations: for each token a row of f32
-   to `out`. */
-typedef struct emit_tile_operands {
-    val tile, x, x_stride, out, out_stride;
-} emit_tile_operands;
-
-void emit_tile_multiply(emit *e, const emit_tiles *t, uint32_t n_tokens, const emit_tile_operands *o);
+/* Multiplies t->rows rows, one tile, which p->rows is the address of, with n_tokens activations. */
+void emit_tile_multiply(emit *e, const emit_tiles *t, uint32_t n_tokens, const emit_product *p);
 
 /* ---- emit_sink.c */
 

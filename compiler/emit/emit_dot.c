@@ -6,11 +6,12 @@
  * another, so that their last sums are made together. For several tokens at once, a step's weights
  * are loaded and converted once and a loop runs over groups of steps. The order of additions is a
  * function of k alone, so that a token's result does not depend on the batch it came in.
+ *
+ * A panel is a few rows times a few tokens, so many that one accumulator for each of their products is enough
+ * to keep a core busy: what is loaded is multiplied several times, and nothing is unpacked as tiles are.
  */
+#include "emit_block.h"
 #include "emit_dot.h"
-
-#include <stdio.h>
-#include <string.h>
 
 #define MAX_ACCUMULATORS 4  /* of one row and token */
 #define UNROLL_TOKENS    4  /* steps in the body of the loop for several tokens */
@@ -40,16 +41,45 @@ static uint32_t bytes_ahead(const emit *e, enum quant_type weight) {
     return packed ? e->options.prefetch.packed : e->options.prefetch.bytes;
 }
 
-/* `count` steps from element `first` on, to the accumulators in turn: acc[a · n_tokens + t]. */
+static uint32_t n_sums(const dot *d) {
+    return d->n_rows * d->n_tokens;
+}
+
+/* The same, of one row alone. */
+static dot dot_of_row(const dot *d, uint32_t r) {
+    dot one = *d;
+    one.row = emit_at_const(d->e, d->row, r * quant_row_bytes(d->weight, d->k));
+    one.n_rows = 1;
+    return one;
+}
+
+/* The weights of step `number` from element `first` on are read next. */
+static void come_to(const dot *d, const dot_kind *kind, val first, uint64_t number) {
+    emit    *e = d->e;
+    uint64_t bytes = quant_row_bytes(d->weight, kind->length(e->isa, d->weight));
+    val      start = emit_at(e, d->row, emit_row_bytes(e, d->weight, first));
+    if (kind->chained) return;
+    if (d->distance)
+        emit_prefetch_lines(e, emit_at(e, start, d->distance), number * bytes, (number + 1) * bytes);
+    else
+        emit_come_to(e, start, number * bytes, (number + 1) * bytes, d->ahead);
+}
+
+/* `count` steps from element `first` on, to the accumulators in turn: acc[(a · n_rows + r) · n_tokens + t]. LLVM
+   moves no load over a prefetch: those of a step come before all of it, so that activations are loaded once. */
 static void steps(const dot *d, const dot_kind *kind, val first, uint64_t count, val *acc) {
     emit    *e = d->e;
     uint32_t length = kind->length(e->isa, d->weight);
-    uint64_t bytes = quant_row_bytes(d->weight, length);
-    val      start = emit_at(e, d->row, emit_row_bytes(e, d->weight, first));
     for (uint64_t s = 0; s < count; s++) {
-        if (!kind->chained) emit_come_to(e, start, s * bytes, (s + 1) * bytes, d->ahead);
-        kind->step(d, emit_add(e, first, emit_i64(e, s * length)), length,
-                   acc + s % kind->n_accumulators * d->n_tokens);
+        val at = emit_add(e, first, emit_i64(e, s * length)), *sums = acc + s % d->n_accumulators * n_sums(d);
+        for (uint32_t r = 0; r < d->n_rows; r++) {
+            dot one = dot_of_row(d, r);
+            come_to(&one, kind, first, s);
+        }
+        for (uint32_t r = 0; r < d->n_rows; r++) {
+            dot one = dot_of_row(d, r);
+            kind->step(&one, at, length, sums + r * d->n_tokens);
+        }
     }
 }
 
@@ -57,8 +87,8 @@ static void steps(const dot *d, const dot_kind *kind, val first, uint64_t count,
    order of additions is that of straight-line steps; the one whose turn it is comes first in the end. */
 static void looped_steps(const dot *d, const dot_kind *kind, uint64_t trips, uint32_t unroll, val *acc) {
     emit    *e = d->e;
-    uint32_t n = kind->n_accumulators * d->n_tokens, length = kind->length(e->isa, d->weight);
-    uint32_t turn = unroll % kind->n_accumulators * d->n_tokens;
+    uint32_t n = d->n_accumulators * n_sums(d), length = kind->length(e->isa, d->weight);
+    uint32_t turn = unroll % d->n_accumulators * n_sums(d);
     val      next[MAX_ACCUMULATORS * DOT_MAX_SUMS], turned[MAX_ACCUMULATORS * DOT_MAX_SUMS];
     loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, trips * unroll * length), unroll * length);
     for (uint32_t a = 0; a < n; a++) next[a] = emit_loop_carry(e, &l, acc[a]);
@@ -92,76 +122,139 @@ static void add_tail(dot *d, const dot_kind *kind, val *sums) {
     }
 }
 
-/* The accumulators' sums, one vector for each token; whichever comes first, their sum is the same. */
-static void emit_body(dot *d, const dot_kind *kind, uint32_t unroll, val *sums) {
+/* The accumulators' sums, one vector for each row and token: sums[r · n_tokens + t]. */
+static void emit_body(const dot *d, const dot_kind *kind, uint32_t unroll, val *sums) {
     emit    *e = d->e;
-    uint32_t length = kind->length(e->isa, d->weight), n = kind->n_accumulators;
+    uint32_t length = kind->length(e->isa, d->weight), n = n_sums(d);
     uint64_t count = d->k / length;
     val      acc[MAX_ACCUMULATORS * DOT_MAX_SUMS];
-    for (uint32_t a = 0; a < n * d->n_tokens; a++)
+    for (uint32_t a = 0; a < d->n_accumulators * n; a++)
         acc[a] = LLVMConstNull(emit_vector(e->f32, kind->width(e->isa, length)));
     uint64_t trips = unroll && count > unroll ? count / unroll : 0;
     if (trips) looped_steps(d, kind, trips, unroll, acc);
     steps(d, kind, emit_i64(e, trips * unroll * length), count - trips * unroll, acc);
-    for (uint32_t left = n; left > 1; left /= 2)
-        for (uint32_t a = 0; a < left / 2 * d->n_tokens; a++)
-            acc[a] = emit_fadd(e, acc[a], acc[left / 2 * d->n_tokens + a]);
-    for (uint32_t t = 0; t < d->n_tokens; t++) sums[t] = acc[t];
-    add_tail(d, kind, sums);
-    d->chain = 0;
+    for (uint32_t left = d->n_accumulators; left > 1; left /= 2)
+        for (uint32_t a = 0; a < left / 2 * n; a++) acc[a] = emit_fadd(e, acc[a], acc[left / 2 * n + a]);
+    for (uint32_t i = 0; i < n; i++) sums[i] = acc[i];
+    for (uint32_t r = 0; r < d->n_rows; r++) {
+        dot one = dot_of_row(d, r);
+        add_tail(&one, kind, sums + r * d->n_tokens);
+    }
 }
 
 /* Steps in the body of the loop over a row; 0: all of them, without a loop. */
 static uint32_t steps_unrolled(const dot *d, const dot_kind *kind) {
     uint32_t block = quant_find(d->weight)->block_len, length = kind->length(d->e->isa, d->weight);
-    if (d->n_tokens > 1) return length < BLOCK_MOST ? UNROLL_TOKENS : 1;
+    if (n_sums(d) > 1) return length < BLOCK_MOST ? UNROLL_TOKENS : 1;
     if (block == 1) return UNROLL_PLAIN;
     return d->e->options.unroll ? (d->e->options.unroll * block + length - 1) / length : 0;
 }
 
-static void emit_rows(dot *d, const dot_kind *kind, uint32_t n_rows, val *sums) {
-    val first = d->row;
-    for (uint32_t r = 0; r < n_rows; r++) {
-        d->row = emit_at_const(d->e, first, r * quant_row_bytes(d->weight, d->k));
-        emit_body(d, kind, steps_unrolled(d, kind), sums + r);
-    }
+/* Beside F16 from memory, half the bytes of a token's activations are worth a conversion: rows of 2048 were read a
+   fifth faster. */
+static dot dot_of(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens) {
+    return (dot){
+        .e = e, .weight = weight, .k = k, .n_tokens = n_tokens, .n_rows = 1,
+        .n_accumulators = emit_dot_kind(e, weight, k)->n_accumulators, .ahead = bytes_ahead(e, weight),
+        .x_as_halves = weight == QUANT_F16 && n_tokens == 1 && e->isa->native_f16 && emit_weights_are_streamed(e),
+        .layout = isa_activation_layout(e->isa, quant_find(weight)->activation, k),
+    };
 }
 
-val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens,
-                      uint32_t n_rows) {
-    val outer = e->fn;
-    LLVMBasicBlockRef here = outer ? LLVMGetInsertBlock(e->builder) : NULL;
-    uint32_t n = n_tokens * n_rows;
-    char     name[64];
-    snprintf(name, sizeof name, "dot_%s_k%llu_x%u", quant_find(weight)->name, (unsigned long long)k,
-             n_tokens);
-    if (n_rows > 1) snprintf(name + strlen(name), sizeof name - strlen(name), "_r%u", n_rows);
-    if (n > DOT_MAX_SUMS || (n_tokens > 1 && n_rows > 1)) bug("%u tokens, %u rows", n_tokens, n_rows);
-    type params[] = {e->ptr, e->ptr, e->i64};
-    uint32_t width = 1; /* sums are made of a power of two of vectors */
-    while (width < n) width *= 2;
-    if (emit_function_begin(e, name, emit_vector(e->f32, width), params, n_tokens == 1 ? 2 : 3)) {
-        dot d = {.e = e, .weight = weight, .k = k, .n_tokens = n_tokens, .ahead = bytes_ahead(e, weight)};
-        d.layout = isa_activation_layout(e->isa, quant_find(weight)->activation, k);
-        d.row = LLVMGetParam(e->fn, 0);
-        for (uint32_t t = 0; t < n_tokens; t++)
-            d.x[t] = t ? emit_at(e, d.x[t - 1], LLVMGetParam(e->fn, 2)) : LLVMGetParam(e->fn, 1);
-        val sums[DOT_MAX_SUMS];
-        emit_rows(&d, emit_dot_kind(e, weight, k), n_rows, sums);
-        for (uint32_t i = n; i < width; i++) sums[i] = LLVMConstNull(LLVMTypeOf(sums[0]));
-        LLVMBuildRet(e->builder, emit_sum_each(e, sums, width));
-    }
+/* Rows, x, the stride of x, whether the rows are fresh, as the functions have them first; those of one token end
+   after x. */
+enum { DOT_ROWS, DOT_X, DOT_STRIDE, DOT_FRESH, DOT_OPERANDS };
+
+static void take_operands(dot *d) {
+    emit *e = d->e;
+    d->row = LLVMGetParam(e->fn, DOT_ROWS);
+    d->x[0] = LLVMGetParam(e->fn, DOT_X);
+    if (LLVMCountParams(e->fn) <= DOT_FRESH) return;
+    for (uint32_t t = 1; t < d->n_tokens; t++) d->x[t] = emit_at(e, d->x[t - 1], LLVMGetParam(e->fn, DOT_STRIDE));
+    if (d->ahead && emit_weights_are_far(e))
+        d->distance = LLVMBuildSelect(e->builder, LLVMGetParam(e->fn, DOT_FRESH), emit_i64(e, d->ahead),
+                                      emit_i64(e, 0), "");
+}
+
+static const char *dot_name(emit *e, const char *what, enum quant_type weight, uint64_t k, uint32_t n_tokens) {
+    return arena_printf(e->memory, "%s_%s_k%llu_x%u", what, quant_find(weight)->name, (unsigned long long)k, n_tokens);
+}
+
+/* The function of that name, in the middle of another being written. */
+static val back_to(emit *e, val outer, LLVMBasicBlockRef here, const char *name) {
     e->fn = outer;
     if (outer) LLVMPositionBuilderAtEnd(e->builder, here);
     return LLVMGetNamedFunction(e->module, name);
+}
+
+val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens, uint32_t n_rows) {
+    val               outer = e->fn, sums[DOT_MAX_SUMS];
+    LLVMBasicBlockRef here = outer ? LLVMGetInsertBlock(e->builder) : NULL;
+    const dot_kind   *kind = emit_dot_kind(e, weight, k);
+    uint32_t          n = n_tokens * n_rows, width = 1; /* sums are made of a power of two of vectors */
+    const char       *name = dot_name(e, "dot", weight, k, n_tokens);
+    if (n_rows > 1) name = arena_printf(e->memory, "%s_r%u", name, n_rows);
+    if (n > DOT_MAX_SUMS || (n_tokens > 1 && n_rows > 1)) bug("%u tokens, %u rows", n_tokens, n_rows);
+    type params[DOT_OPERANDS] = {e->ptr, e->ptr, e->i64, e->i1};
+    while (width < n) width *= 2;
+    if (emit_function_begin(e, name, emit_vector(e->f32, width), params, n_tokens == 1 ? DOT_STRIDE : DOT_OPERANDS)) {
+        dot d = dot_of(e, weight, k, n_tokens);
+        take_operands(&d);
+        for (uint32_t r = 0; r < n_rows; r++) {
+            dot one = dot_of_row(&d, r);
+            emit_body(&one, kind, steps_unrolled(&one, kind), sums + r);
+        }
+        for (uint32_t i = n; i < width; i++) sums[i] = LLVMConstNull(LLVMTypeOf(sums[0]));
+        LLVMBuildRet(e->builder, emit_sum_each(e, sums, width));
+    }
+    return back_to(e, outer, here, name);
+}
+
+/* ---- panels */
+
+/* Of F16 alone: there, rows and activations, both of 16 bits, stay in the first-level cache. With 256 tokens BF16, whose
+   activations are f32, was a tenth slower so than by tiles on Zen 3. */
+uint32_t emit_panel_rows(const emit *e, enum quant_type weight) {
+    return weight == QUANT_F16 && e->isa->native_f16 ? e->isa->panel_rows : 0;
+}
+
+/* void (rows, x, stride of x, whether the rows are fresh, out, stride of out) */
+static val panel_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens) {
+    val               outer = e->fn;
+    LLVMBasicBlockRef here = LLVMGetInsertBlock(e->builder);
+    const dot_kind   *kind = emit_dot_kind(e, weight, k);
+    const char       *name = dot_name(e, "panel", weight, k, n_tokens);
+    type              params[] = {e->ptr, e->ptr, e->i64, e->i1, e->ptr, e->i64};
+    if (emit_function_begin(e, name, e->none, params, ARRAY_LEN(params))) {
+        dot d = dot_of(e, weight, k, n_tokens);
+        val sums[DOT_MAX_SUMS], rows[DOT_MAX_SUMS], out = LLVMGetParam(e->fn, DOT_OPERANDS);
+        d.n_rows = emit_panel_rows(e, weight);
+        d.n_accumulators = 1;
+        d.x_as_halves = true;
+        take_operands(&d);
+        emit_body(&d, kind, steps_unrolled(&d, kind), sums);
+        for (uint32_t t = 0; t < n_tokens; t++) {
+            for (uint32_t r = 0; r < d.n_rows; r++) rows[r] = sums[r * n_tokens + t];
+            emit_store(e, emit_sum_each(e, rows, d.n_rows), out, 4);
+            out = emit_at(e, out, LLVMGetParam(e->fn, DOT_OPERANDS + 1));
+        }
+        LLVMBuildRetVoid(e->builder);
+    }
+    return back_to(e, outer, here, name);
+}
+
+void emit_panel_multiply(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens, const emit_product *p) {
+    val function = panel_function(e, weight, k, n_tokens);
+    val args[] = {p->rows, p->x, p->x_stride, p->fresh, p->out, p->out_stride};
+    LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(function), function, args, ARRAY_LEN(args), "");
 }
 
 bool emit_dot_is_chained(const emit *e, enum quant_type weight, uint64_t k) {
     return emit_dot_kind(e, weight, k)->chained;
 }
 
-val emit_dot_call(emit *e, val function, val row, val x, val x_stride) {
-    val args[] = {row, x, x_stride};
+val emit_dot_call(emit *e, val function, const emit_product *p) {
+    val args[DOT_OPERANDS] = {p->rows, p->x, p->x_stride, p->fresh};
     return LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(function), function, args,
                           LLVMCountParams(function), "");
 }

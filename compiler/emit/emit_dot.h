@@ -4,18 +4,21 @@
 
 #include "emit.h"
 
-#define DOT_MAX_SUMS 8 /* tokens or rows of one function */
+#define DOT_MAX_SUMS 16 /* of one function: tokens × rows */
 
-/* A dot being written: of `n_tokens` activations with one row, or of one with each of some rows. */
+/* A dot being written: of `n_tokens` activations with each of `n_rows` rows, a step of one after a step of another. */
 typedef struct dot {
     emit             *e;
     enum quant_type   weight;
     uint64_t          k;
-    uint32_t          n_tokens;
+    uint32_t          n_tokens, n_rows;
+    uint32_t          n_accumulators; /* of each row and token */
+    bool              x_as_halves;    /* activations are read as halves */
     uint32_t          ahead; /* of emit_come_to, which comes before each step; chained ones, which are long, do it
                                 for parts */
+    val               distance; /* the same as an i64, 0 for rows that a cache has; NULL: `ahead` always */
     uint32_t          chain; /* which sum the first block of a step is added to, where a kind is chained */
-    val               row, x[DOT_MAX_SUMS];
+    val               row, x[DOT_MAX_SUMS]; /* row: the first one, in a step the one it is of */
     activation_layout layout;
 } dot;
 

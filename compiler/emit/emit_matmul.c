@@ -2,8 +2,8 @@
  *
  * A unit is a group of rows. Their dots go to a buffer in the frame; then bias, residual and
  * rotation are applied to the group as vectors, and the result goes to its sinks. Decoding is one
- * token. A prompt is taken a few tokens at a time: by tiles of rows (emit_tile.c) where the type and
- * the ISA have them and there are tokens enough, else row by row, so that a row is read once for them.
+ * token. A prompt is taken a few tokens at a time: by tiles of rows (emit_tile.c) or panels (emit_dot.c) where the
+ * type and the ISA have them and there are tokens enough, else row by row, so that a row is read once for them.
  */
 #include "emit.h"
 
@@ -12,7 +12,7 @@
 
 #define SHORT_ROW   1024
 #define ROWS_A_CALL 4
-#define TILE_LEAST  8 /* tokens for which unpacking pays, */
+#define TILE_LEAST  8 /* tokens for which unpacking pays, and panels are better than rows, */
 #define CHAIN_LEAST 3 /* and where dots are chained */
 _Static_assert(TILE_LEAST > GGUFC_BATCH_EXACT, "drafts are verified by the sums of single tokens");
 
@@ -109,9 +109,13 @@ static void epilogue(const matmul *m, val slot, val token, val first) {
 
 /* ---- a few tokens at a time */
 
-/* How they are multiplied: by rows (emit_dot.c), or by tiles, whose sums are in the order of rows only where they are
-   chained. */
-enum way { BY_ROWS, BY_TILES, BY_CHAINED_TILES, BY_MATRIX };
+/* How they are multiplied: by rows or panels (emit_dot.c), or by tiles. Only the sums of chained tiles are in the
+   order of rows. */
+enum way { BY_ROWS, BY_PANELS, BY_TILES, BY_CHAINED_TILES, BY_MATRIX };
+
+static bool is_by_tiles(enum way way) {
+    return way >= BY_TILES;
+}
 
 /* Rows at a call of a dot: short rows would spend much of their time on the last sum. */
 static uint32_t rows_a_call(const matmul *m, uint32_t n_tokens) {
@@ -130,23 +134,30 @@ static val activations(const matmul *m, val token) {
     return emit_at(e, emit_at(e, e->arena, m->x), emit_mul(e, from, m->x_stride));
 }
 
-/* A weight's rows are one stream: two that alternate were measured to come from memory at half the speed. */
-static void multiply_rows(const matmul *m, val first, val token, val slot, uint32_t n) {
+/* A unit's rows of weight w times n tokens, whose sums go to rows of m->rows from p.out on. A weight's rows are one
+   stream: two that alternate were measured to come from memory at half the speed. */
+static void multiply_rows(const matmul *m, uint32_t w, uint32_t n, emit_product p) {
     emit    *e = m->e;
     uint32_t n_rows = rows_a_call(m, n);
-    val   x = activations(m, token);
-    for (uint32_t w = 0; w < m->n_weights; w++) {
-        val  dot = emit_dot_function(e, m->weight_type[w], m->k, n, n_rows);
-        val  rows = weight_rows(m, w, first), to = group(m, w, slot);
-        loop l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, m->rows), n_rows);
-        val  row = emit_at(e, rows, emit_mul_const(e, l.i, quant_row_bytes(m->weight_type[w], m->k)));
-        val  sums = emit_dot_call(e, dot, row, x, m->x_stride);
-        val  at = emit_at(e, to, emit_mul_const(e, l.i, 4));
-        if (n == 1) emit_store(e, sums, at, 4);
-        for (uint32_t t = 0; n > 1 && t < n; t++)
-            emit_store(e, emit_pick(e, sums, NULL, t, 1, 1), emit_at_const(e, at, 4ull * t * m->rows), 4);
-        emit_loop_end(e, &l, NULL);
-    }
+    val      dot = emit_dot_function(e, m->weight_type[w], m->k, n, n_rows), rows = p.rows;
+    loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, m->rows), n_rows);
+    p.rows = emit_at(e, rows, emit_mul_const(e, l.i, quant_row_bytes(m->weight_type[w], m->k)));
+    val sums = emit_dot_call(e, dot, &p), at = emit_at(e, p.out, emit_mul_const(e, l.i, 4));
+    if (n == 1) emit_store(e, sums, at, 4);
+    for (uint32_t t = 0; n > 1 && t < n; t++)
+        emit_store(e, emit_pick(e, sums, NULL, t, 1, 1), emit_at_const(e, at, 4ull * t * m->rows), 4);
+    emit_loop_end(e, &l, NULL);
+}
+
+static void multiply_panels(const matmul *m, uint32_t w, uint32_t n, emit_product p) {
+    emit    *e = m->e;
+    uint32_t panel = emit_panel_rows(e, m->weight_type[w]);
+    val      rows = p.rows, out = p.out;
+    loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, m->rows), panel);
+    p.rows = emit_at(e, rows, emit_mul_const(e, l.i, quant_row_bytes(m->weight_type[w], m->k)));
+    p.out = emit_at(e, out, emit_mul_const(e, l.i, 4));
+    emit_panel_multiply(e, m->weight_type[w], m->k, n, &p);
+    emit_loop_end(e, &l, NULL);
 }
 
 /* Weight w's rows of a unit as tiles. */
@@ -170,6 +181,14 @@ static uint64_t tiles_bytes(const matmul *m, uint32_t w, enum way way) {
         bytes += emit_tile_bytes(m->e, &t, (uint32_t)round_up(m->rows, m->e->isa->lanes));
     }
     return bytes;
+}
+
+static bool can_by_panels(const matmul *m) {
+    for (uint32_t w = 0; w < m->n_weights; w++) {
+        uint32_t rows = emit_panel_rows(m->e, m->weight_type[w]);
+        if (!rows || m->rows % rows) return false;
+    }
+    return true;
 }
 
 /* Whether all weights can be multiplied that way, which is one of tiles. */
@@ -216,23 +235,33 @@ static void unpack(const matmul *m, enum way way, val first) {
     }
 }
 
+static void multiply_tiles(const matmul *m, uint32_t w, enum way way, val first, uint32_t n, emit_product p) {
+    emit *e = m->e;
+    val   out = p.out;
+    for (uint32_t r = 0; r < m->rows;) {
+        tile_place t = tile_at(m, w, way, first, r);
+        p.rows = t.at;
+        p.out = emit_at_const(e, out, 4ull * t.row);
+        emit_tile_multiply(e, &t.of, n, &p);
+        r = t.row + t.of.rows;
+    }
+}
+
 /* The rows of a group times tokens token … token + n - 1, into the buffers from `slot` on. */
 static void multiply(const matmul *m, enum way way, val first, val token, val slot, uint32_t n) {
-    emit *e = m->e;
-    if (way == BY_ROWS) {
-        multiply_rows(m, first, token, slot, n);
-        return;
+    emit        *e = m->e;
+    emit_product p = {.x = activations(m, token), .x_stride = m->x_stride, .out_stride = emit_i64(e, 4ull * m->rows)};
+    p.fresh = LLVMBuildICmp(e->builder, LLVMIntEQ, token, emit_i64(e, 0), "");
+    for (uint32_t w = 0; w < m->n_weights; w++) {
+        p.rows = weight_rows(m, w, first);
+        p.out = group(m, w, slot);
+        if (way == BY_ROWS)
+            multiply_rows(m, w, n, p);
+        else if (way == BY_PANELS)
+            multiply_panels(m, w, n, p);
+        else
+            multiply_tiles(m, w, way, first, n, p);
     }
-    emit_tile_operands o = {.x = activations(m, token), .x_stride = m->x_stride};
-    o.out_stride = emit_i64(e, 4ull * m->rows);
-    for (uint32_t w = 0; w < m->n_weights; w++)
-        for (uint32_t r = 0; r < m->rows;) {
-            tile_place p = tile_at(m, w, way, first, r);
-            o.tile = p.at;
-            o.out = emit_at_const(e, group(m, w, slot), 4ull * p.row);
-            emit_tile_multiply(e, &p.of, n, &o);
-            r = p.row + p.of.rows;
-        }
 }
 
 /* Whether tiles can multiply few tokens as well. */
@@ -246,6 +275,7 @@ static bool is_chained(const matmul *m) {
 static enum way choose_way(const matmul *m) {
     enum emit_form form = m->e->form;
     if (form == EMIT_ANY && !m->packed && can(m, BY_MATRIX)) return BY_MATRIX;
+    if (form == EMIT_ANY && !m->packed && can_by_panels(m)) return BY_PANELS;
     if (form == EMIT_ANY || m->packed) return can(m, BY_TILES) ? BY_TILES : BY_ROWS;
     return form == EMIT_FEW && is_chained(m) && can(m, BY_CHAINED_TILES) ? BY_CHAINED_TILES : BY_ROWS;
 }
@@ -299,7 +329,12 @@ static uint32_t n_slots(enum way way, uint32_t few) {
     return way == BY_MATRIX ? 2 * few : few;
 }
 
-/* All tokens, `few` (a power of two) at a time. */
+static uint32_t tokens_at_once(const matmul *m, enum way way) {
+    if (way == BY_ROWS) return m->e->isa->tokens;
+    return way == BY_PANELS ? m->e->isa->panel_tokens : tile_tokens(m, 0, way);
+}
+
+/* All tokens, `few` at a time: of tiles, a power of two. */
 static void each_few(const matmul *m, enum way way, val first, uint32_t few) {
     emit *e = m->e;
     val   base = emit_i64(e, n_slots(way, few) - few);
@@ -322,19 +357,19 @@ static void each_few(const matmul *m, enum way way, val first, uint32_t few) {
     emit_loop_end(e, &l, NULL);
 }
 
-static void all_by_tiles(const matmul *m, enum way way, val first) {
-    if (!m->packed) unpack(m, way, first);
-    each_few(m, way, first, tile_tokens(m, 0, way));
+static void many_tokens(const matmul *m, enum way way, val first) {
+    if (is_by_tiles(way) && !m->packed) unpack(m, way, first);
+    each_few(m, way, first, tokens_at_once(m, way));
 }
 
 static void few_tokens(const matmul *m, val first) {
     emit *e = m->e;
     if (!is_chained(m)) {
-        each_few(m, BY_ROWS, first, e->isa->tokens);
+        many_tokens(m, BY_ROWS, first);
         return;
     }
     branch some = if_of(e, e->n_tokens, LLVMIntUGE, CHAIN_LEAST);
-    all_by_tiles(m, BY_CHAINED_TILES, first);
+    many_tokens(m, BY_CHAINED_TILES, first);
     emit_if_end(e, &some);
     branch fewer = if_of(e, e->n_tokens, LLVMIntULT, CHAIN_LEAST);
     each_few(m, BY_ROWS, first, 2);
@@ -343,12 +378,8 @@ static void few_tokens(const matmul *m, val first) {
 
 static void all_tokens(const matmul *m, enum way way, val first) {
     emit *e = m->e;
-    if (m->packed) {
-        all_by_tiles(m, way, first);
-        return;
-    }
-    if (way == BY_ROWS) {
-        each_few(m, way, first, e->isa->tokens);
+    if (m->packed || way == BY_ROWS) {
+        many_tokens(m, way, first);
         return;
     }
     if (way == BY_CHAINED_TILES) {
@@ -356,7 +387,7 @@ static void all_tokens(const matmul *m, enum way way, val first) {
         return;
     }
     branch many = if_of(e, e->n_tokens, LLVMIntUGE, TILE_LEAST);
-    all_by_tiles(m, way, first);
+    many_tokens(m, way, first);
     emit_if_end(e, &many);
     branch few = if_of(e, e->n_tokens, LLVMIntULT, TILE_LEAST);
     few_tokens(m, first);
@@ -442,10 +473,10 @@ val emit_matmul(emit *e, const plan_call *c) {
     if (fresh) {
         enum way way = choose_way(&m);
         uint32_t slots = e->form != EMIT_ONE ? e->isa->tokens : 1;
-        uint32_t by_tiles = way != BY_ROWS ? n_slots(way, tile_tokens(&m, 0, way)) : 0;
-        if (by_tiles > slots) slots = by_tiles;
+        uint32_t many = n_slots(way, tokens_at_once(&m, way));
+        if (way != BY_ROWS && many > slots) slots = many;
         for (uint32_t w = 0; w < m.n_weights; w++) m.buffer[w] = emit_local(e, 4ull * slots * m.rows);
-        if (way != BY_ROWS && !m.packed) m.tiles = emit_local(e, tiles_bytes(&m, m.n_weights, way));
+        if (is_by_tiles(way) && !m.packed) m.tiles = emit_local(e, tiles_bytes(&m, m.n_weights, way));
         loop unit = emit_loop_begin(e, e->begin, e->end, 1);
         val  first = first_row(&m, unit.i);
         if (e->form != EMIT_ONE)

@@ -588,8 +588,8 @@ void emit_tile_unpack(emit *e, const emit_tiles *of, val rows, val to) {
     call(e, aside(&t, 0), args, 2);
 }
 
-void emit_tile_multiply(emit *e, const emit_tiles *of, uint32_t n_tokens, const emit_tile_operands *o) {
+void emit_tile_multiply(emit *e, const emit_tiles *of, uint32_t n_tokens, const emit_product *p) {
     tile t = tile_of(e, of);
-    val  args[] = {o->tile, o->x, o->x_stride, o->out, o->out_stride};
+    val  args[] = {p->rows, p->x, p->x_stride, p->out, p->out_stride};
     call(e, aside(&t, n_tokens), args, 5);
 }

@@ -87,6 +87,10 @@ typedef struct isa {
        lanes of a block stand straight-line. */
     uint32_t tile_vectors, tile_tokens, plain_tokens, tile_columns, tile_steps;
 
+    /* Rows and tokens of F16 at a time (panels, emit_dot.c): their sums fit the registers, and beside them a number of
+       each token and of one row. 0: tiles are as good. */
+    uint32_t panel_rows, panel_tokens;
+
     /* Likewise tokens at a time, and lanes straight-line, of weights of so few bits that dot_pairs is for
        them, and their products are added as i16. 0: dot_rows is as good. */
     uint32_t pair_tokens, pair_steps;
