@@ -309,20 +309,22 @@ static val words_scales(const blocks *b, val integers, uint32_t first) {
 static void step_words(const dot *d, val at, uint32_t length, val *acc) {
     emit    *e = d->e;
     blocks   b = blocks_at(d, at, length, words_piece(e->isa));
-    val      quants[256 / 16], scales[256 / 16], minima;
+    val      quants[256 / 16], chains[DOT_MAX_SUMS][WORDS_CHAINS] = {{0}}, minima;
     uint32_t summed = e->isa->narrow ? 2 * b.piece : b.piece, lanes = b.piece / 4;
     val      integers = b.form->integers(e, b.form, b.block, &minima);
     val      factors = b.form->factors(e, b.form, b.block);
-    load_quants(&b, b.form->offset, 0, length, quants);
-    for (uint32_t i = 0; i < length; i += summed) scales[i / summed] = words_scales(&b, integers, i);
+    for (uint32_t t = 0; t < d->n_tokens; t++) chains[t][0] = words_begin(&b, t, integers);
+    for (uint32_t i = 0; i < length; i += summed) {
+        val scales = words_scales(&b, integers, i);
+        load_quants(&b, b.form->offset, i, i + summed, quants);
+        for (uint32_t t = 0; t < d->n_tokens; t++) {
+            val *chain = &chains[t][e->isa->narrow ? 0 : i / summed % WORDS_CHAINS];
+            *chain = e->isa->dot_words(e, words_products(&b, quants, t, i), scales, *chain);
+        }
+    }
     for (uint32_t t = 0; t < d->n_tokens; t++) {
         val x_scale = of_token(&b, t, d->layout.scales, 256, e->f32, 4, 0, 1);
-        val chains[WORDS_CHAINS] = {words_begin(&b, t, integers)};
-        for (uint32_t i = 0; i < length; i += summed) {
-            val *chain = &chains[e->isa->narrow ? 0 : i / summed % WORDS_CHAINS];
-            *chain = e->isa->dot_words(e, words_products(&b, quants, t, i), scales[i / summed], *chain);
-        }
-        val sum = chains[1] ? emit_add(e, chains[0], chains[1]) : chains[0];
+        val sum = chains[t][1] ? emit_add(e, chains[t][0], chains[t][1]) : chains[t][0];
         val both = emit_fmul(e, factors, emit_splat(e, x_scale, emit_length(factors)));
         val scale = emit_splat(e, emit_pick(e, both, NULL, 0, 1, 1), lanes);
         acc[t] = emit_fma(e, emit_cast(e, LLVMSIToFP, sum, e->f32), scale, acc[t]);
