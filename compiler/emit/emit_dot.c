@@ -177,7 +177,8 @@ static void take_operands(dot *d) {
 }
 
 static const char *dot_name(emit *e, const char *what, enum quant_type weight, uint64_t k, uint32_t n_tokens) {
-    return arena_printf(e->memory, "%s_%s_k%llu_x%u", what, quant_find(weight)->name, (unsigned long long)k, n_tokens);
+    return arena_printf(e->memory, "%s_%s_k%llu_x%u", what, quant_find(weight)->name, (unsigned long long)k,
+                        n_tokens);
 }
 
 /* The function of that name, in the middle of another being written. */
@@ -212,10 +213,10 @@ val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_to
 
 /* ---- panels */
 
-/* Of F16 alone: there, rows and activations, both of 16 bits, stay in the first-level cache. With 256 tokens BF16, whose
-   activations are f32, was a tenth slower so than by tiles on Zen 3. */
+/* Of F16 alone: there, rows and activations, both of 16 bits, stay in the first-level cache. BF16, whose activations
+   are f32, was a tenth slower so than by tiles, with 256 tokens on Zen 3. */
 uint32_t emit_panel_rows(const emit *e, enum quant_type weight) {
-    return weight == QUANT_F16 && e->isa->native_f16 ? e->isa->panel_rows : 0;
+    return weight == QUANT_F16 && e->options.panels ? e->isa->panel_rows : 0;
 }
 
 /* void (rows, x, stride of x, whether the rows are fresh, out, stride of out) */

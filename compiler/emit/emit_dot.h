@@ -6,7 +6,7 @@
 
 #define DOT_MAX_SUMS 16 /* of one function: tokens × rows */
 
-/* A dot being written: of `n_tokens` activations with each of `n_rows` rows, a step of one after a step of another. */
+/* A dot being written: of `n_tokens` activations with each of `n_rows` rows, a step of one after that of another. */
 typedef struct dot {
     emit             *e;
     enum quant_type   weight;

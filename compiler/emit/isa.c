@@ -109,6 +109,13 @@ const char *isa_cpu_features(const char *name) {
     return found ? found->features : NULL;
 }
 
+bool isa_cpu_has_panels(const char *name) {
+    static const char *const without[] = {"haswell", "broadwell", "skylake"};
+    for (size_t i = 0; i < ARRAY_LEN(without); i++)
+        if (!strcmp(without[i], name)) return false;
+    return true;
+}
+
 isa_prefetch isa_cpu_prefetch(const char *name) {
     const cpu *found = find_cpu(name);
     return found ? found->prefetch : (isa_prefetch){0};
