@@ -26,6 +26,8 @@
  *     f32    scales[vectors][lanes]                      the block's
  *     f32    minima[vectors][lanes]                      the block's factor of these, and
  *     i16    integers[sub-blocks / 2][vectors][lanes][2]
+ *
+ * Where a lane holds two columns there are no planes: words are such products, and the rest is the same.
  */
 #include "emit_tile.h"
 
@@ -34,6 +36,11 @@
 static bool has_planes(const isa *target, enum quant_type weight) {
     const emit_block *form = emit_block_find(weight);
     return target->matrix && target->dot_words && form && form->integers;
+}
+
+static bool has_products(const isa *target, enum quant_type weight) {
+    const emit_block *form = emit_block_find(weight);
+    return target->dot_rows && target->tile_columns == 2 && target->dot_words && form && form->integers;
 }
 
 static bool has_matrix(const isa *target, enum quant_type weight) {
@@ -143,14 +150,29 @@ static val moved_bits(emit *e, val v, int32_t up, uint64_t mask) {
     return LLVMBuildAnd(e->builder, v, emit_splat_int(e, e->i16, mask, emit_length(v)), "");
 }
 
-/* Products of quants and their sub-blocks' integers, in planes: as i16 the even quants, the low bytes of a
-   little-endian i16, and the odd ones. */
+/* The integers of columns [first, first + n), spread over `count` of them. */
+static val integers_of(const tile *t, val block, uint32_t first, uint32_t n, uint32_t count) {
+    emit    *e = t->e;
+    uint32_t sub = t->form->sub, own = n > sub ? n / sub : 1;
+    val      minima, integers = t->form->integers(e, t->form, block, &minima);
+    return emit_spread(e, emit_pick(e, integers, NULL, first / sub, 1, own), count / own);
+}
+
+/* Products of quants and their sub-blocks' integers. */
+static void words_products(const tile *t, val block, uint32_t first, uint32_t n, val *planes) {
+    emit     *e = t->e;
+    emit_span s = emit_span_of(first, n);
+    val       quants = emit_cast(e, LLVMSExt, t->form->quants(e, t->form, block, &s, 0), e->i16);
+    val       products = emit_mul(e, quants, integers_of(t, block, first, n, n));
+    planes[0] = LLVMBuildBitCast(e->builder, products, emit_vector(e->i32, n / 2), "");
+}
+
+/* The same in planes: as i16 those of the even quants, the low bytes of a little-endian i16, and of the odd ones. */
 static void words_planes(const tile *t, val block, uint32_t first, uint32_t n, val *planes) {
     emit     *e = t->e;
-    uint32_t  sub = t->form->sub, own = n > sub ? n / sub : 1, pairs = n / 2, low = (1u << TILE_PLANE_BITS) - 1;
+    uint32_t  pairs = n / 2, low = (1u << TILE_PLANE_BITS) - 1;
     emit_span s = emit_span_of(first, n);
-    val       minima, integers = t->form->integers(e, t->form, block, &minima);
-    integers = emit_spread(e, emit_pick(e, integers, NULL, first / sub, 1, own), pairs / own);
+    val       integers = integers_of(t, block, first, n, pairs);
     val both = t->form->quants(e, t->form, block, &s, 0), eight = emit_splat_int(e, e->i16, 8, pairs);
     both = LLVMBuildBitCast(e->builder, both, emit_vector(e->i16, pairs), "");
     val even = LLVMBuildAShr(e->builder, LLVMBuildShl(e->builder, both, eight, ""), eight, "");
@@ -212,7 +234,7 @@ static const tile_kind kinds[] = {
     },
     {
         .name = "planes", .has = has_planes, .columns = columns_four, .tokens = tokens_matrix,
-        .words = words_planes, .x = x_first, .matrix = true, .planes = true,
+        .words = words_planes, .x = x_first, .matrix = true, .multiplied = true,
     },
     {
         .name = "matrix", .has = has_matrix, .columns = columns_four, .tokens = tokens_matrix,
@@ -225,6 +247,10 @@ static const tile_kind kinds[] = {
     {
         .name = "pairs", .has = has_pairs, .bias = bias_of_type, .columns = columns_four, .tokens = tokens_pairs,
         .steps = steps_pairs, .words = words_quants, .x = x_first, .dot = dot_pairs, .in_pairs = true,
+    },
+    {
+        .name = "products", .has = has_products, .columns = columns_two, .tokens = tokens_quantized,
+        .steps = steps_quantized, .words = words_products, .x = x_quants, .dot = dot_quants, .multiplied = true,
     },
     {
         .name = "q8", .has = has_dot_rows, .bias = bias_of_isa, .columns = columns_of_isa, .tokens = tokens_quantized,
@@ -252,10 +278,10 @@ static const tile_kind *find_kind(const isa *target, const emit_tiles *of) {
 static tile tile_of(emit *e, const emit_tiles *of) {
     tile t = {.e = e, .kind = find_kind(e->isa, of), .form = emit_block_find(of->weight), .of = of};
     t.n_vectors = of->rows / e->isa->lanes;
-    t.n_planes = t.kind->planes ? 2 : 1;
+    t.n_planes = t.kind->multiplied && t.kind->columns(e->isa) == 4 ? 2 : 1;
     t.row_bytes = quant_row_bytes(of->weight, of->k);
     t.group = t.form ? t.form->sub : t.kind->columns(e->isa) * e->isa->lanes;
-    if (t.kind->planes) t.group = quant_find(of->weight)->block_len;
+    if (t.kind->multiplied) t.group = quant_find(of->weight)->block_len;
     t.span = t.form ? TILE_SPAN_MOST : t.group;
     while (t.form && of->k % t.span) t.span /= 2;
     return t;

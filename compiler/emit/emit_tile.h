@@ -27,9 +27,9 @@ typedef struct tile_kind {
     bool packed;   /* `words` is not needed */
     bool matrix;   /* by the ISA's matrix unit (emit_tile_matrix.c); of more tokens than EMIT_MAX_TILE_TOKENS */
 
-    /* Quants are multiplied by their sub-block's integer, which takes two bytes: these are in planes, words of their
-       own. A group is a whole block. */
-    bool planes;
+    /* Quants are multiplied by their sub-block's integer, which takes two bytes: where a column is a byte, these are in
+       planes, words of their own. A group is a whole block. */
+    bool multiplied;
 } tile_kind;
 
 /* A tile being unpacked or multiplied. */
@@ -84,7 +84,7 @@ static inline uint64_t tile_number_at(const tile *t, uint32_t which, uint32_t ve
 
 /* How many pairs of integers of minima a group has. */
 static inline uint32_t tile_integers(const tile *t) {
-    return t->kind->planes && t->form->minima ? t->group / t->form->sub / 2 : 0;
+    return t->kind->multiplied && t->form->minima ? t->group / t->form->sub / 2 : 0;
 }
 
 uint64_t tile_group_bytes(const tile *t, uint32_t rows);

@@ -87,7 +87,7 @@ static val load_sum(const grid *s, val sums, uint32_t i, uint32_t token) {
     uint32_t lanes = e->isa->lanes;
     type     vector = emit_vector(e->i32, lanes);
     val      sum = emit_load(e, vector, emit_at_const(e, sums, sum_at(s, i, token)), 4 * lanes);
-    if (!s->p->t->kind->planes) return sum;
+    if (s->p->t->n_planes == 1) return sum;
     val high = emit_load(e, vector, emit_at_const(e, sums, sum_at(s, s->n_vectors + i, token)), 4 * lanes);
     return emit_add(e, sum, LLVMBuildShl(e->builder, high, emit_splat_int(e, e->i32, TILE_PLANE_BITS, lanes), ""));
 }
@@ -153,7 +153,7 @@ static void matrix_all_rows(const grid *of, val from, uint32_t count) {
 static void matrix_blocks(const grid *s) {
     const product *p = s->p;
     emit          *e = p->t->e;
-    uint32_t       groups = (uint32_t)(p->t->of->k / p->t->group), n = p->t->kind->planes ? 1 : TOGETHER;
+    uint32_t       groups = (uint32_t)(p->t->of->k / p->t->group), n = p->t->kind->multiplied ? 1 : TOGETHER;
     val            none = LLVMConstNull(emit_vector(e->f32, e->isa->lanes));
     loop           token = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, p->n_tokens), 1);
     val            row = emit_at(e, p->out, emit_mul(e, token.i, p->out_stride));

@@ -2,6 +2,8 @@
  * row become words of neighbouring rows. */
 #include "emit_tile.h"
 
+#define LEAST_PIECE 32 /* columns taken apart at once */
+
 /* Numbers of 32 bits in memory, `n` of a row after another. */
 typedef struct columns {
     val      from;
@@ -94,9 +96,13 @@ static void set_planes_aside(const tile *t, const aside *a, val row, uint32_t fi
         set_aside(t, &a->words[i], row, first / t->kind->columns(t->e->isa), planes[i]);
 }
 
+static uint32_t piece_of(const tile *t) {
+    uint32_t piece = t->e->isa->lanes == 16 ? 64 : LEAST_PIECE;
+    return piece < t->span ? piece : t->span;
+}
+
 static void take_words_apart(const tile *t, const aside *a, val block, val row) {
-    uint32_t piece = t->e->isa->lanes == 16 ? 64 : 32;
-    if (piece > t->span) piece = t->span;
+    uint32_t piece = piece_of(t);
     for (uint32_t first = 0; first < t->span; first += piece) {
         val planes[2];
         t->kind->words(t, block, first, piece, planes);
@@ -106,13 +112,13 @@ static void take_words_apart(const tile *t, const aside *a, val block, val row) 
 
 /* The same of a block whose sub-blocks' integers are in the words. Nothing is stored before all is loaded, so that
    LLVM takes these integers apart but once. */
-static void take_planes_apart(const tile *t, const aside *a, val block, val row) {
-    enum { PIECE = 64 };
-    emit *e = t->e;
-    val   planes[TILE_SPAN_MOST / PIECE][2], minima = NULL, factors = t->form->factors(e, t->form, block);
-    for (uint32_t i = 0; i < t->span / PIECE; i++) t->kind->words(t, block, i * PIECE, PIECE, planes[i]);
+static void take_products_apart(const tile *t, const aside *a, val block, val row) {
+    emit    *e = t->e;
+    uint32_t piece = piece_of(t);
+    val      planes[TILE_SPAN_MOST / LEAST_PIECE][2], minima = NULL, factors = t->form->factors(e, t->form, block);
+    for (uint32_t i = 0; i < t->span / piece; i++) t->kind->words(t, block, i * piece, piece, planes[i]);
     if (t->form->minima) t->form->integers(e, t->form, block, &minima);
-    for (uint32_t i = 0; i < t->span / PIECE; i++) set_planes_aside(t, a, row, i * PIECE, planes[i]);
+    for (uint32_t i = 0; i < t->span / piece; i++) set_planes_aside(t, a, row, i * piece, planes[i]);
     set_aside(t, &a->scales, row, 0, emit_pick(e, factors, NULL, 0, 1, 1));
     if (!minima) return;
     set_aside(t, &a->minima, row, 0, emit_pick(e, factors, NULL, 1, 1, 1));
@@ -133,8 +139,8 @@ static void unpack_blocks(const tile *t, const aside *a, val from, val next, val
     loop  l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, e->isa->lanes), 1);
     ask_for(t, emit_at(e, next, emit_mul_const(e, l.i, span_bytes(t))));
     val block = emit_at(e, from, emit_mul_const(e, l.i, t->row_bytes));
-    if (t->kind->planes) {
-        take_planes_apart(t, a, block, l.i);
+    if (t->kind->multiplied) {
+        take_products_apart(t, a, block, l.i);
     } else {
         take_words_apart(t, a, block, l.i);
         take_scales_apart(t, a, block, l.i);
