@@ -494,7 +494,7 @@ static void check_whole(machine *m, const odd_model *odd, const char *gguf) {
 
 static const struct {
     uint32_t pos, n;
-} batches[] = {{0, 1}, {15, 1}, {16, 3}, {31, 13}, {CTX - 2, 2}, {CTX - 1, 1}, {44, 24}, {44, MAX_BATCH}};
+} batches[] = {{0, 1}, {15, 1}, {16, 3}, {31, 13}, {33, 11}, {CTX - 2, 2}, {CTX - 1, 1}, {44, 24}, {44, MAX_BATCH}};
 
 static uint32_t n_checked[OP_KIND_COUNT];
 

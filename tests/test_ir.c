@@ -233,6 +233,25 @@ static void layers_share_kernels(void **state) {
     free(ir[1]);
 }
 
+/* By panels where that is better than by tiles, for which rows are unpacked: not where conversions cost products. */
+static void halves_are_multiplied_as_the_cpu_likes(void **state) {
+    (void)state;
+    static const struct {
+        const char *cpu;
+        bool        panels;
+    } cpus[] = {{"x86-64-v3", true}, {"znver3", true}, {"haswell", false}, {"alderlake", false}, {"znver4", false}};
+    static const odd_model model = {.shape = "--layers 1 --embd 64 --heads 4 --kv-heads 2 --ff 96 --vocab 300 "
+                                             "--ctx 300 --type f16"};
+    for (size_t i = 0; i < ARRAY_LEN(cpus); i++) {
+        char flags[64];
+        snprintf(flags, sizeof flags, "--target=x86_64-linux-gnu --cpu=%s", cpus[i].cpu);
+        char *ir = ir_of(odd_model_make(&model, 103), flags);
+        if (!count(ir, "@panel_F16_") != !cpus[i].panels || !count(ir, "@unpack_F16_") != cpus[i].panels)
+            fail_msg("%s: panels or tiles, and not as they should be", cpus[i].cpu);
+        free(ir);
+    }
+}
+
 /* ---- calls, in the IR */
 
 /* Intrinsics that no target we know turns into a call of a library, but for mem*. */
@@ -387,6 +406,7 @@ int main(void) {
         cmocka_unit_test(no_weight_is_taken_alone),
         cmocka_unit_test(unroll_makes_loops),
         cmocka_unit_test(layers_share_kernels),
+        cmocka_unit_test(halves_are_multiplied_as_the_cpu_likes),
         cmocka_unit_test(code_calls_no_library),
         cmocka_unit_test(objects_need_no_library),
     };

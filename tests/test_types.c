@@ -83,7 +83,7 @@ static void fill_blocks(const char *path, int byte) {
    type, 7 is the largest of f4. */
 static void the_largest_sums_are_the_same(void **state) {
     (void)state;
-    static const int bytes[] = { 0xff, 0x77 };
+    static const int bytes[] = { 0xff, 0x77, 0x80 };
     uint32_t n = 0;
     for (uint32_t t = 0; t < QUANT_COUNT; t++) {
         if (!is_of_weights(t) || quant_find(t)->block_len == 1 || !quant_find_scale(t)) continue;

@@ -325,6 +325,19 @@ static void add_flag(emit *e, val fn, const char *name) {
                             LLVMCreateEnumAttribute(e->context, kind, 0));
 }
 
+emit_spot emit_leave(const emit *e) {
+    return (emit_spot){e->fn, e->fn ? LLVMGetInsertBlock(e->builder) : NULL};
+}
+
+void emit_return(emit *e, emit_spot spot) {
+    e->fn = spot.fn;
+    if (spot.fn) LLVMPositionBuilderAtEnd(e->builder, spot.at);
+}
+
+val emit_function_call(emit *e, val function, val *args, uint32_t n) {
+    return LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(function), function, args, n, "");
+}
+
 bool emit_function_begin(emit *e, const char *name, type result, type *params, uint32_t n) {
     if (LLVMGetNamedFunction(e->module, name)) return false;
     e->fn = LLVMAddFunction(e->module, name, LLVMFunctionType(result, params, n, false));

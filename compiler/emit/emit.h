@@ -6,7 +6,7 @@
  * each key (its name) and called from every layer with operands from constant tables.
  *
  *     emit.c            helpers            emit_math.c       conversions, sums, exp, sin and cos
- *     emit_dot*.c       a row times x (emit_dot.h)
+ *     emit_dot*.c       a row, or a panel of a few, times x (emit_dot.h)
  *     emit_tile*.c      many rows times many tokens (emit_tile.h): made, multiplied by vectors or a matrix unit
  *     emit_block*.c     blocks of weights as vectors (emit_block.h), of which both are made
  *     emit_sink.c       where results go: f32, cache, quantized
@@ -156,6 +156,17 @@ void   emit_if_end(emit *e, branch *b);
 
 /* ---- functions */
 
+/* Where in a kernel a function is needed that may have to be written first: leave, begin it, return. */
+typedef struct emit_spot {
+    val               fn; /* NULL: in none */
+    LLVMBasicBlockRef at;
+} emit_spot;
+
+emit_spot emit_leave(const emit *e);
+void      emit_return(emit *e, emit_spot spot);
+
+val emit_function_call(emit *e, val function, val *args, uint32_t n);
+
 /* Begins a private function; false when one of that name is already there. */
 bool emit_function_begin(emit *e, const char *name, type result, type *params, uint32_t n);
 
@@ -216,13 +227,12 @@ val emit_rope_frequencies(emit *e, const op_params *p);
 /* Rows of weights, or a tile of them, and tokens that are multiplied. */
 typedef struct emit_product {
     val rows, x, x_stride; /* addresses; bytes from one token's activations to the next one's */
-    val fresh;             /* i1: whether the rows are read for the first time, and may have to be asked for */
     val out, out_stride;   /* likewise where each token's sums go, as f32, where they are not returned */
 } emit_product;
 
 /* A function that multiplies a row of `k` weights with `n_tokens` activations, or `n_rows` rows that follow one
-   another with one; it returns <n x float>, for three n = 4, and a fourth that is 0. A sum's order is the same in all
-   of them. */
+   another with one; it returns as many f32, and zeros up to a power of two. A sum's order is the same in all of
+   them. */
 val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens, uint32_t n_rows);
 val emit_dot_call(emit *e, val function, const emit_product *p);
 
@@ -233,9 +243,11 @@ bool emit_dot_is_chained(const emit *e, enum quant_type weight, uint64_t k);
 #define EMIT_CHAINS 16
 
 /* How many rows a panel has; 0: there are none of that type. They are multiplied with n_tokens activations, of which
-   isa.panel_tokens is the most. A sum's order is one of their own, whatever n_tokens is. */
+   isa.panel_tokens is the most. A sum's order is one of their own, whatever n_tokens is. Where `fresh` (i1), these
+   rows have not been read before, and the next panel's are asked for meanwhile, if weights are far. */
 uint32_t emit_panel_rows(const emit *e, enum quant_type weight);
-void emit_panel_multiply(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens, const emit_product *p);
+void emit_panel_multiply(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens, const emit_product *p,
+                         val fresh);
 
 /* Whether the weights are too many to stay in a cache from token to token. */
 bool emit_weights_are_streamed(const emit *e);

@@ -5,7 +5,7 @@
  * (--unroll=full): all addresses are constants. Short rows are taken four at a call, one after
  * another, so that their last sums are made together. For several tokens at once, a step's weights
  * are loaded and converted once and a loop runs over groups of steps. The order of additions is a
- * function of k alone, so that a token's result does not depend on the batch it came in.
+ * function of k alone, of rows one and of panels another, so that a token's result does not depend on others.
  *
  * A panel is a few rows times a few tokens, so many that one accumulator for each of their products is enough
  * to keep a core busy: what is loaded is multiplied several times, and nothing is unpacked as tiles are.
@@ -55,10 +55,10 @@ static dot dot_of_row(const dot *d, uint32_t r) {
 
 /* The weights of step `number` from element `first` on are read next. */
 static void come_to(const dot *d, const dot_kind *kind, val first, uint64_t number) {
+    if (kind->chained) return;
     emit    *e = d->e;
     uint64_t bytes = quant_row_bytes(d->weight, kind->length(e->isa, d->weight));
     val      start = emit_at(e, d->row, emit_row_bytes(e, d->weight, first));
-    if (kind->chained) return;
     if (d->distance)
         emit_prefetch_lines(e, emit_at(e, start, d->distance), number * bytes, (number + 1) * bytes);
     else
@@ -66,7 +66,7 @@ static void come_to(const dot *d, const dot_kind *kind, val first, uint64_t numb
 }
 
 /* `count` steps from element `first` on, to the accumulators in turn: acc[(a · n_rows + r) · n_tokens + t]. LLVM
-   moves no load over a prefetch: those of a step come before all of it, so that activations are loaded once. */
+   moves no load over a prefetch: those of all rows come first, so that a step's activations are loaded once. */
 static void steps(const dot *d, const dot_kind *kind, val first, uint64_t count, val *acc) {
     emit    *e = d->e;
     uint32_t length = kind->length(e->isa, d->weight);
@@ -161,19 +161,12 @@ static dot dot_of(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens
     };
 }
 
-/* Rows, x, the stride of x, whether the rows are fresh, as the functions have them first; those of one token end
-   after x. */
-enum { DOT_ROWS, DOT_X, DOT_STRIDE, DOT_FRESH, DOT_OPERANDS };
-
+/* The function's operands: rows, x, and of more tokens than one the stride of x. */
 static void take_operands(dot *d) {
     emit *e = d->e;
-    d->row = LLVMGetParam(e->fn, DOT_ROWS);
-    d->x[0] = LLVMGetParam(e->fn, DOT_X);
-    if (LLVMCountParams(e->fn) <= DOT_FRESH) return;
-    for (uint32_t t = 1; t < d->n_tokens; t++) d->x[t] = emit_at(e, d->x[t - 1], LLVMGetParam(e->fn, DOT_STRIDE));
-    if (d->ahead && emit_weights_are_far(e))
-        d->distance = LLVMBuildSelect(e->builder, LLVMGetParam(e->fn, DOT_FRESH), emit_i64(e, d->ahead),
-                                      emit_i64(e, 0), "");
+    d->row = LLVMGetParam(e->fn, 0);
+    d->x[0] = LLVMGetParam(e->fn, 1);
+    for (uint32_t t = 1; t < d->n_tokens; t++) d->x[t] = emit_at(e, d->x[t - 1], LLVMGetParam(e->fn, 2));
 }
 
 static const char *dot_name(emit *e, const char *what, enum quant_type weight, uint64_t k, uint32_t n_tokens) {
@@ -181,25 +174,18 @@ static const char *dot_name(emit *e, const char *what, enum quant_type weight, u
                         n_tokens);
 }
 
-/* The function of that name, in the middle of another being written. */
-static val back_to(emit *e, val outer, LLVMBasicBlockRef here, const char *name) {
-    e->fn = outer;
-    if (outer) LLVMPositionBuilderAtEnd(e->builder, here);
-    return LLVMGetNamedFunction(e->module, name);
-}
-
 val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens, uint32_t n_rows) {
-    val               outer = e->fn, sums[DOT_MAX_SUMS];
-    LLVMBasicBlockRef here = outer ? LLVMGetInsertBlock(e->builder) : NULL;
-    const dot_kind   *kind = emit_dot_kind(e, weight, k);
-    uint32_t          n = n_tokens * n_rows, width = 1; /* sums are made of a power of two of vectors */
-    const char       *name = dot_name(e, "dot", weight, k, n_tokens);
+    const dot_kind *kind = emit_dot_kind(e, weight, k);
+    emit_spot       spot = emit_leave(e);
+    uint32_t        n = n_tokens * n_rows, width = 1; /* sums are made of a power of two of vectors */
+    const char     *name = dot_name(e, "dot", weight, k, n_tokens);
     if (n_rows > 1) name = arena_printf(e->memory, "%s_r%u", name, n_rows);
     if (n > DOT_MAX_SUMS || (n_tokens > 1 && n_rows > 1)) bug("%u tokens, %u rows", n_tokens, n_rows);
-    type params[DOT_OPERANDS] = {e->ptr, e->ptr, e->i64, e->i1};
+    type params[] = {e->ptr, e->ptr, e->i64};
     while (width < n) width *= 2;
-    if (emit_function_begin(e, name, emit_vector(e->f32, width), params, n_tokens == 1 ? DOT_STRIDE : DOT_OPERANDS)) {
+    if (emit_function_begin(e, name, emit_vector(e->f32, width), params, n_tokens == 1 ? 2 : 3)) {
         dot d = dot_of(e, weight, k, n_tokens);
+        val sums[DOT_MAX_SUMS];
         take_operands(&d);
         for (uint32_t r = 0; r < n_rows; r++) {
             dot one = dot_of_row(&d, r);
@@ -208,56 +194,67 @@ val emit_dot_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_to
         for (uint32_t i = n; i < width; i++) sums[i] = LLVMConstNull(LLVMTypeOf(sums[0]));
         LLVMBuildRet(e->builder, emit_sum_each(e, sums, width));
     }
-    return back_to(e, outer, here, name);
+    emit_return(e, spot);
+    return LLVMGetNamedFunction(e->module, name);
+}
+
+val emit_dot_call(emit *e, val function, const emit_product *p) {
+    val args[] = {p->rows, p->x, p->x_stride};
+    return emit_function_call(e, function, args, LLVMCountParams(function));
 }
 
 /* ---- panels */
 
-/* Of F16 alone: there, rows and activations, both of 16 bits, stay in the first-level cache. BF16, whose activations
-   are f32, was a tenth slower so than by tiles, with 256 tokens on Zen 3. */
+/* Of F16 alone, of which rows and activations are 16 bits each: with 256 tokens on Zen 3, BF16, whose activations are
+   f32, was a tenth slower so than by tiles. */
 uint32_t emit_panel_rows(const emit *e, enum quant_type weight) {
-    return weight == QUANT_F16 && e->options.panels ? e->isa->panel_rows : 0;
+    return weight == QUANT_F16 && e->isa->native_f16 && e->options.panels ? e->isa->panel_rows : 0;
 }
 
-/* void (rows, x, stride of x, whether the rows are fresh, out, stride of out) */
+/* Rows that are read by turns are no streams that a processor foresees: the next panel is asked for whatever the CPU,
+   where `fresh`, and else what is read anyway. */
+static val panel_distance(const dot *d, val fresh) {
+    emit    *e = d->e;
+    uint64_t panel = round_up(d->n_rows * quant_row_bytes(d->weight, d->k), EMIT_LINE_BYTES);
+    if (!emit_weights_are_far(e)) return NULL;
+    return LLVMBuildSelect(e->builder, fresh, emit_i64(e, panel), emit_i64(e, 0), "");
+}
+
+/* void (rows, x, stride of x, out, stride of out, fresh) */
 static val panel_function(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens) {
-    val               outer = e->fn;
-    LLVMBasicBlockRef here = LLVMGetInsertBlock(e->builder);
-    const dot_kind   *kind = emit_dot_kind(e, weight, k);
-    const char       *name = dot_name(e, "panel", weight, k, n_tokens);
-    type              params[] = {e->ptr, e->ptr, e->i64, e->i1, e->ptr, e->i64};
+    const dot_kind *kind = emit_dot_kind(e, weight, k);
+    emit_spot       spot = emit_leave(e);
+    const char     *name = dot_name(e, "panel", weight, k, n_tokens);
+    type            params[] = {e->ptr, e->ptr, e->i64, e->ptr, e->i64, e->i1};
     if (emit_function_begin(e, name, e->none, params, ARRAY_LEN(params))) {
         dot d = dot_of(e, weight, k, n_tokens);
-        val sums[DOT_MAX_SUMS], rows[DOT_MAX_SUMS], out = LLVMGetParam(e->fn, DOT_OPERANDS);
+        val sums[DOT_MAX_SUMS], rows[DOT_MAX_SUMS], out = LLVMGetParam(e->fn, 3);
         d.n_rows = emit_panel_rows(e, weight);
         d.n_accumulators = 1;
         d.x_as_halves = true;
+        d.distance = panel_distance(&d, LLVMGetParam(e->fn, 5));
+        if (n_sums(&d) > DOT_MAX_SUMS) bug("%u sums", n_sums(&d));
         take_operands(&d);
         emit_body(&d, kind, steps_unrolled(&d, kind), sums);
         for (uint32_t t = 0; t < n_tokens; t++) {
             for (uint32_t r = 0; r < d.n_rows; r++) rows[r] = sums[r * n_tokens + t];
             emit_store(e, emit_sum_each(e, rows, d.n_rows), out, 4);
-            out = emit_at(e, out, LLVMGetParam(e->fn, DOT_OPERANDS + 1));
+            out = emit_at(e, out, LLVMGetParam(e->fn, 4));
         }
         LLVMBuildRetVoid(e->builder);
     }
-    return back_to(e, outer, here, name);
+    emit_return(e, spot);
+    return LLVMGetNamedFunction(e->module, name);
 }
 
-void emit_panel_multiply(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens, const emit_product *p) {
-    val function = panel_function(e, weight, k, n_tokens);
-    val args[] = {p->rows, p->x, p->x_stride, p->fresh, p->out, p->out_stride};
-    LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(function), function, args, ARRAY_LEN(args), "");
+void emit_panel_multiply(emit *e, enum quant_type weight, uint64_t k, uint32_t n_tokens, const emit_product *p,
+                         val fresh) {
+    val args[] = {p->rows, p->x, p->x_stride, p->out, p->out_stride, fresh};
+    emit_function_call(e, panel_function(e, weight, k, n_tokens), args, ARRAY_LEN(args));
 }
 
 bool emit_dot_is_chained(const emit *e, enum quant_type weight, uint64_t k) {
     return emit_dot_kind(e, weight, k)->chained;
-}
-
-val emit_dot_call(emit *e, val function, const emit_product *p) {
-    val args[DOT_OPERANDS] = {p->rows, p->x, p->x_stride, p->fresh};
-    return LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(function), function, args,
-                          LLVMCountParams(function), "");
 }
 
 bool emit_weights_are_streamed(const emit *e) {

@@ -16,7 +16,7 @@ typedef struct dot {
     bool              x_as_halves;    /* activations are read as halves */
     uint32_t          ahead; /* of emit_come_to, which comes before each step; chained ones, which are long, do it
                                 for parts */
-    val               distance; /* the same as an i64, 0 for rows that a cache has; NULL: `ahead` always */
+    val               distance; /* of panels, in its place, an i64; NULL: nothing is asked for */
     uint32_t          chain; /* which sum the first block of a step is added to, where a kind is chained */
     val               row, x[DOT_MAX_SUMS]; /* row: the first one, in a step the one it is of */
     activation_layout layout;

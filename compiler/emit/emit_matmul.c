@@ -12,9 +12,11 @@
 
 #define SHORT_ROW   1024
 #define ROWS_A_CALL 4
-#define TILE_LEAST  8 /* tokens for which unpacking pays, and panels are better than rows, */
-#define CHAIN_LEAST 3 /* and where dots are chained */
+#define TILE_LEAST  8 /* tokens from which on panels are better than rows, and unpacking pays */
+#define CHAIN_LEAST 3 /* … it pays where dots are chained */
 _Static_assert(TILE_LEAST > GGUFC_BATCH_EXACT, "drafts are verified by the sums of single tokens");
+
+#define PANEL_MANY 12 /* tokens that a panel is multiplied with before the next one; 3 and 48 were as fast */
 
 #define TILES_MOST  (2u << 20) /* bytes in the frame: a quarter of a thread's usual stack */
 
@@ -109,8 +111,8 @@ static void epilogue(const matmul *m, val slot, val token, val first) {
 
 /* ---- a few tokens at a time */
 
-/* How they are multiplied: by rows or panels (emit_dot.c), or by tiles. Only the sums of chained tiles are in the
-   order of rows. */
+/* How they are multiplied: by rows or panels (emit_dot.c), or by tiles, which are the last. Only the sums of chained
+   tiles are in the order of rows. */
 enum way { BY_ROWS, BY_PANELS, BY_TILES, BY_CHAINED_TILES, BY_MATRIX };
 
 static bool is_by_tiles(enum way way) {
@@ -146,17 +148,6 @@ static void multiply_rows(const matmul *m, uint32_t w, uint32_t n, emit_product 
     if (n == 1) emit_store(e, sums, at, 4);
     for (uint32_t t = 0; n > 1 && t < n; t++)
         emit_store(e, emit_pick(e, sums, NULL, t, 1, 1), emit_at_const(e, at, 4ull * t * m->rows), 4);
-    emit_loop_end(e, &l, NULL);
-}
-
-static void multiply_panels(const matmul *m, uint32_t w, uint32_t n, emit_product p) {
-    emit    *e = m->e;
-    uint32_t panel = emit_panel_rows(e, m->weight_type[w]);
-    val      rows = p.rows, out = p.out;
-    loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, m->rows), panel);
-    p.rows = emit_at(e, rows, emit_mul_const(e, l.i, quant_row_bytes(m->weight_type[w], m->k)));
-    p.out = emit_at(e, out, emit_mul_const(e, l.i, 4));
-    emit_panel_multiply(e, m->weight_type[w], m->k, n, &p);
     emit_loop_end(e, &l, NULL);
 }
 
@@ -247,18 +238,15 @@ static void multiply_tiles(const matmul *m, uint32_t w, enum way way, val first,
     }
 }
 
-/* The rows of a group times tokens token … token + n - 1, into the buffers from `slot` on. */
+/* The rows of a group times tokens token … token + n - 1, into the buffers from `slot` on: by rows or tiles. */
 static void multiply(const matmul *m, enum way way, val first, val token, val slot, uint32_t n) {
     emit        *e = m->e;
     emit_product p = {.x = activations(m, token), .x_stride = m->x_stride, .out_stride = emit_i64(e, 4ull * m->rows)};
-    p.fresh = LLVMBuildICmp(e->builder, LLVMIntEQ, token, emit_i64(e, 0), "");
     for (uint32_t w = 0; w < m->n_weights; w++) {
         p.rows = weight_rows(m, w, first);
         p.out = group(m, w, slot);
         if (way == BY_ROWS)
             multiply_rows(m, w, n, p);
-        else if (way == BY_PANELS)
-            multiply_panels(m, w, n, p);
         else
             multiply_tiles(m, w, way, first, n, p);
     }
@@ -271,7 +259,7 @@ static bool is_chained(const matmul *m) {
     return true;
 }
 
-/* How a kernel for so many tokens takes as many as pay for unpacking, or whatever it takes of packed weights. */
+/* How a kernel for so many tokens takes TILE_LEAST and more, or whatever it takes of packed weights. */
 static enum way choose_way(const matmul *m) {
     enum emit_form form = m->e->form;
     if (form == EMIT_ANY && !m->packed && can(m, BY_MATRIX)) return BY_MATRIX;
@@ -331,7 +319,14 @@ static uint32_t n_slots(enum way way, uint32_t few) {
 
 static uint32_t tokens_at_once(const matmul *m, enum way way) {
     if (way == BY_ROWS) return m->e->isa->tokens;
-    return way == BY_PANELS ? m->e->isa->panel_tokens : tile_tokens(m, 0, way);
+    return way == BY_PANELS ? PANEL_MANY : tile_tokens(m, 0, way);
+}
+
+static void finish_tokens(const matmul *m, val slot, val token, val first, val n) {
+    emit *e = m->e;
+    loop  each = emit_loop_begin(e, emit_i64(e, 0), n, 1);
+    epilogue(m, emit_add(e, slot, each.i), emit_add(e, token, each.i), first);
+    emit_loop_end(e, &each, NULL);
 }
 
 /* All tokens, `few` at a time: of tiles, a power of two. */
@@ -351,13 +346,51 @@ static void each_few(const matmul *m, enum way way, val first, uint32_t few) {
     else
         rest(m, way, first, l.i, n, few);
     emit_if_end(e, &less);
-    loop each = emit_loop_begin(e, emit_i64(e, 0), n, 1);
-    epilogue(m, emit_add(e, base, each.i), emit_add(e, l.i, each.i), first);
-    emit_loop_end(e, &each, NULL);
+    finish_tokens(m, base, l.i, first, n);
+    emit_loop_end(e, &l, NULL);
+}
+
+/* A panel times tokens token … token + n - 1, whose sums go to p.out and on. */
+static void multiply_panel(const matmul *m, uint32_t w, val token, val n, emit_product p) {
+    emit    *e = m->e;
+    uint32_t most = e->isa->panel_tokens;
+    val      out = p.out;
+    loop     l = emit_loop_begin(e, emit_i64(e, 0), n, most);
+    val      left = emit_sub(e, n, l.i), own = emit_add(e, token, l.i);
+    val      fresh = LLVMBuildICmp(e->builder, LLVMIntEQ, own, emit_i64(e, 0), "");
+    p.x = activations(m, own);
+    p.out = emit_at(e, out, emit_mul(e, l.i, p.out_stride));
+    for (uint32_t size = most; size; size--) {
+        branch one = if_of(e, left, size == most ? LLVMIntUGE : LLVMIntEQ, size);
+        emit_panel_multiply(e, m->weight_type[w], m->k, size, &p, fresh);
+        emit_if_end(e, &one);
+    }
+    emit_loop_end(e, &l, NULL);
+}
+
+/* All tokens, many at a time: a panel, which the first-level cache holds, is multiplied with these before the next. */
+static void by_panels(const matmul *m, val first) {
+    emit        *e = m->e;
+    emit_product p = {.x_stride = m->x_stride, .out_stride = emit_i64(e, 4ull * m->rows)};
+    loop         l = emit_loop_begin(e, emit_i64(e, 0), e->n_tokens, PANEL_MANY);
+    val          n = emit_min(e, emit_sub(e, e->n_tokens, l.i), emit_i64(e, PANEL_MANY));
+    for (uint32_t w = 0; w < m->n_weights; w++) {
+        val  rows = weight_rows(m, w, first), out = group(m, w, emit_i64(e, 0));
+        loop r = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, m->rows), emit_panel_rows(e, m->weight_type[w]));
+        p.rows = emit_at(e, rows, emit_mul_const(e, r.i, quant_row_bytes(m->weight_type[w], m->k)));
+        p.out = emit_at(e, out, emit_mul_const(e, r.i, 4));
+        multiply_panel(m, w, l.i, n, p);
+        emit_loop_end(e, &r, NULL);
+    }
+    finish_tokens(m, emit_i64(e, 0), l.i, first, n);
     emit_loop_end(e, &l, NULL);
 }
 
 static void many_tokens(const matmul *m, enum way way, val first) {
+    if (way == BY_PANELS) {
+        by_panels(m, first);
+        return;
+    }
     if (is_by_tiles(way) && !m->packed) unpack(m, way, first);
     each_few(m, way, first, tokens_at_once(m, way));
 }

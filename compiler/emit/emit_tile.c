@@ -13,8 +13,8 @@
  * tokens of a batch (emit_tile_unpack.c); then a few tokens at a time are multiplied with it, their sums
  * in registers. A token's result does not depend on which tokens it is taken with.
  *
- * Quants become signed bytes whatever their type, are summed as integers within a sub-block, and
- * scaled; where activations have one scale for 256, sub-blocks are added up before that is applied.
+ * Quants become signed bytes whatever their type, are summed as integers within a sub-block (a whole block, below),
+ * and scaled; where activations have one scale for 256, sub-blocks are added up before that is applied.
  * Where the dot takes unsigned weights, Σ (q + 128) · x - 128 · Σ x is Σ q · x: the sums begin with
  * the latter (`totals` of isa.h). So it is, with less than 128, where products of few bits are added in
  * pairs (isa.dot_pairs): as many of them as an i16 holds, before they are added to the rest.
@@ -27,7 +27,8 @@
  *     f32    minima[vectors][lanes]                      the block's factor of these, and
  *     i16    integers[sub-blocks / 2][vectors][lanes][2]
  *
- * Where a lane holds two columns there are no planes: words are such products, and the rest is the same.
+ * So they are, for vectors, where the ISA's lanes hold two columns: i16 has room for the product, there are no
+ * planes, and the rest is as above (words_multiplied).
  */
 #include "emit_tile.h"
 
@@ -38,7 +39,7 @@ static bool has_planes(const isa *target, enum quant_type weight) {
     return target->matrix && target->dot_words && form && form->integers;
 }
 
-static bool has_products(const isa *target, enum quant_type weight) {
+static bool has_multiplied(const isa *target, enum quant_type weight) {
     const emit_block *form = emit_block_find(weight);
     return target->dot_rows && target->tile_columns == 2 && target->dot_words && form && form->integers;
 }
@@ -158,8 +159,9 @@ static val integers_of(const tile *t, val block, uint32_t first, uint32_t n, uin
     return emit_spread(e, emit_pick(e, integers, NULL, first / sub, 1, own), count / own);
 }
 
-/* Products of quants and their sub-blocks' integers. */
-static void words_products(const tile *t, val block, uint32_t first, uint32_t n, val *planes) {
+/* Quants times their sub-blocks' integers: at most 32 · 128 (Q6_K), so that 256 of them times activations are a sum
+   below 2^28. */
+static void words_multiplied(const tile *t, val block, uint32_t first, uint32_t n, val *planes) {
     emit     *e = t->e;
     emit_span s = emit_span_of(first, n);
     val       quants = emit_cast(e, LLVMSExt, t->form->quants(e, t->form, block, &s, 0), e->i16);
@@ -249,8 +251,8 @@ static const tile_kind kinds[] = {
         .steps = steps_pairs, .words = words_quants, .x = x_first, .dot = dot_pairs, .in_pairs = true,
     },
     {
-        .name = "products", .has = has_products, .columns = columns_two, .tokens = tokens_quantized,
-        .steps = steps_quantized, .words = words_products, .x = x_quants, .dot = dot_quants, .multiplied = true,
+        .name = "multiplied", .has = has_multiplied, .columns = columns_two, .tokens = tokens_quantized,
+        .steps = steps_quantized, .words = words_multiplied, .x = x_quants, .dot = dot_quants, .multiplied = true,
     },
     {
         .name = "q8", .has = has_dot_rows, .bias = bias_of_isa, .columns = columns_of_isa, .tokens = tokens_quantized,
@@ -593,29 +595,22 @@ static val product_function(const tile *t, uint32_t n_tokens) {
 
 /* ---- calling them from a kernel */
 
-static void call(emit *e, val function, val *args, uint32_t n) {
-    LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(function), function, args, n, "");
-}
-
 /* Makes a function in the middle of a kernel; n_tokens = 0: the one that unpacks. */
 static val aside(const tile *t, uint32_t n_tokens) {
-    emit             *e = t->e;
-    val               outer = e->fn;
-    LLVMBasicBlockRef here = LLVMGetInsertBlock(e->builder);
-    val               function = n_tokens ? product_function(t, n_tokens) : tile_unpack_function(t);
-    e->fn = outer;
-    LLVMPositionBuilderAtEnd(e->builder, here);
+    emit_spot spot = emit_leave(t->e);
+    val       function = n_tokens ? product_function(t, n_tokens) : tile_unpack_function(t);
+    emit_return(t->e, spot);
     return function;
 }
 
 void emit_tile_unpack(emit *e, const emit_tiles *of, val rows, val to) {
     tile t = tile_of(e, of);
     val  args[] = {rows, to};
-    call(e, aside(&t, 0), args, 2);
+    emit_function_call(e, aside(&t, 0), args, 2);
 }
 
 void emit_tile_multiply(emit *e, const emit_tiles *of, uint32_t n_tokens, const emit_product *p) {
     tile t = tile_of(e, of);
     val  args[] = {p->rows, p->x, p->x_stride, p->out, p->out_stride};
-    call(e, aside(&t, n_tokens), args, 5);
+    emit_function_call(e, aside(&t, n_tokens), args, 5);
 }

@@ -27,7 +27,7 @@ typedef struct tile_kind {
     bool packed;   /* `words` is not needed */
     bool matrix;   /* by the ISA's matrix unit (emit_tile_matrix.c); of more tokens than EMIT_MAX_TILE_TOKENS */
 
-    /* Quants are multiplied by their sub-block's integer, which takes two bytes: where a column is a byte, these are in
+    /* Quants are multiplied by their sub-block's integer, which makes two bytes: where a column is one, these are in
        planes, words of their own. A group is a whole block. */
     bool multiplied;
 } tile_kind;

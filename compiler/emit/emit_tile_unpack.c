@@ -112,7 +112,7 @@ static void take_words_apart(const tile *t, const aside *a, val block, val row) 
 
 /* The same of a block whose sub-blocks' integers are in the words. Nothing is stored before all is loaded, so that
    LLVM takes these integers apart but once. */
-static void take_products_apart(const tile *t, const aside *a, val block, val row) {
+static void take_multiplied_apart(const tile *t, const aside *a, val block, val row) {
     emit    *e = t->e;
     uint32_t piece = piece_of(t);
     val      planes[TILE_SPAN_MOST / LEAST_PIECE][2], minima = NULL, factors = t->form->factors(e, t->form, block);
@@ -140,7 +140,7 @@ static void unpack_blocks(const tile *t, const aside *a, val from, val next, val
     ask_for(t, emit_at(e, next, emit_mul_const(e, l.i, span_bytes(t))));
     val block = emit_at(e, from, emit_mul_const(e, l.i, t->row_bytes));
     if (t->kind->multiplied) {
-        take_products_apart(t, a, block, l.i);
+        take_multiplied_apart(t, a, block, l.i);
     } else {
         take_words_apart(t, a, block, l.i);
         take_scales_apart(t, a, block, l.i);

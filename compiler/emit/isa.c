@@ -110,7 +110,7 @@ const char *isa_cpu_features(const char *name) {
 }
 
 bool isa_cpu_has_panels(const char *name) {
-    static const char *const without[] = {"haswell", "broadwell", "skylake"};
+    static const char *const without[] = {"haswell", "broadwell", "skylake", "skylake-avx512"};
     for (size_t i = 0; i < ARRAY_LEN(without); i++)
         if (!strcmp(without[i], name)) return false;
     return true;

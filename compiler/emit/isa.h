@@ -87,8 +87,8 @@ typedef struct isa {
        lanes of a block stand straight-line. */
     uint32_t tile_vectors, tile_tokens, plain_tokens, tile_columns, tile_steps;
 
-    /* Rows and tokens of F16 at a time (panels, emit_dot.c): their sums fit the registers, and beside them a vector
-       of each token's numbers and of one row's. 0: tiles are as good. */
+    /* Rows, a power of two, and tokens of F16 at a time (panels, emit_dot.c): their sums fit the registers, and
+       beside them a vector of each token's numbers and of one row's. 0: tiles are as good. */
     uint32_t panel_rows, panel_tokens;
 
     /* Likewise tokens at a time, and lanes straight-line, of weights of so few bits that dot_pairs is for
@@ -168,8 +168,9 @@ typedef struct isa_prefetch {
 
 isa_prefetch isa_cpu_prefetch(const char *cpu);
 
-/* Whether panels are as good as tiles on that CPU. For each product of theirs more than half a conversion of halves is
-   needed, which Intel's cores without AVX-512 do with the units that multiply, as is published of their ports. */
+/* Whether panels are better than tiles on that CPU. Each of their products needs more than half a conversion of
+   halves, which Intel's cores of the ISAs that have panels do with the units that multiply, as is published of
+   their ports. */
 bool isa_cpu_has_panels(const char *cpu);
 
 /* How many quants a sum is of: 16, 32, a block. */
