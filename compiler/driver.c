@@ -290,8 +290,7 @@ static bool stage_emit(compilation *c) {
         .n_parts = file.n_parts,
     };
     if (c->plan->packed_bytes && !describe_packed(c, &facts)) return false;
-    emit_options options = {.unroll = c->options->unroll, .prefetch = isa_cpu_prefetch(c->target.cpu),
-                            .panels = isa_cpu_has_panels(c->target.cpu)};
+    emit_options options = {.unroll = c->options->unroll, .tuning = isa_cpu_tuning(c->target.cpu)};
     emit_model(c->memory, c->module, c->graph, c->plan, c->target.isa, &options, &facts);
     return target_optimize(&c->target, &c->messages, c->module);
 }

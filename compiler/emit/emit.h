@@ -27,9 +27,8 @@ typedef LLVMValueRef val;
 typedef LLVMTypeRef  type;
 
 typedef struct emit_options {
-    uint32_t unroll; /* blocks of a row that stand straight-line in a decode kernel; 0: all */
-    isa_prefetch prefetch; /* for weights that decode kernels read from memory */
-    bool         panels;   /* of F16, where the ISA has them */
+    uint32_t   unroll; /* blocks of a row that stand straight-line in a decode kernel; 0: all */
+    isa_tuning tuning;
 } emit_options;
 
 /* For how many tokens the calls of a list are: one, any number, or at most GGUFC_BATCH_EXACT. */

@@ -46,7 +46,7 @@ static val divide(const attention *a, val n, val by) {
     emit *e = a->e;
     val   args[] = {n, by};
     if (!a->divide) return LLVMBuildUDiv(e->builder, n, by, "");
-    return LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(a->divide), a->divide, args, 2, "");
+    return emit_function_call(e, a->divide, args, 2);
 }
 
 static val divide_function(emit *e) {
@@ -220,7 +220,7 @@ static val few_kernel(emit *e, const plan_call *c) {
 static void pass_on(emit *e, val kernel) {
     val args[4];
     for (uint32_t i = 0; i < 4; i++) args[i] = LLVMGetParam(e->fn, i);
-    LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(kernel), kernel, args, 4, "");
+    emit_function_call(e, kernel, args, 4);
 }
 
 static val many_kernel(emit *e, const plan_call *c) {

@@ -562,7 +562,7 @@ void attention_tile_block(const attention *a, const tiling *t, const attention_b
     begin_rows(a, t, b, n_rows);
     val args[] = {b->frame, attention_cache(a, a->k, b->kv_head), attention_cache(a, a->v, b->kv_head),
                   n_rows, pos, from, to};
-    LLVMBuildCall2(e->builder, LLVMGlobalGetValueType(b->function), b->function, args, 7, "");
+    emit_function_call(e, b->function, args, 7);
     finish_rows(a, t, b, n_rows);
     emit_if_end(e, &any);
 }

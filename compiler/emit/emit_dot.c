@@ -23,7 +23,7 @@
 #define CACHED_BYTES   (16u << 20) /* of all weights: more does not stay in a cache between tokens */
 
 bool emit_weights_are_far(const emit *e) {
-    uint32_t least = e->options.prefetch.least;
+    uint32_t least = e->options.tuning.prefetch.least;
     return e->plan->weight_bytes > (least ? least : CACHED_BYTES);
 }
 
@@ -36,9 +36,9 @@ void emit_come_to(emit *e, val at, uint64_t from, uint64_t to, uint32_t ahead) {
 }
 
 static uint32_t bytes_ahead(const emit *e, enum quant_type weight) {
-    if (weight == QUANT_BF16 && e->isa->dot_bf16) return e->options.prefetch.pairs;
+    if (weight == QUANT_BF16 && e->isa->dot_bf16) return e->options.tuning.prefetch.pairs;
     bool packed = quant_row_bytes(weight, quant_find(weight)->block_len) < quant_find(weight)->block_len;
-    return packed ? e->options.prefetch.packed : e->options.prefetch.bytes;
+    return packed ? e->options.tuning.prefetch.packed : e->options.tuning.prefetch.bytes;
 }
 
 static uint32_t n_sums(const dot *d) {
@@ -208,7 +208,7 @@ val emit_dot_call(emit *e, val function, const emit_product *p) {
 /* Of F16 alone, of which rows and activations are 16 bits each: with 256 tokens on Zen 3, BF16, whose activations are
    f32, was a tenth slower so than by tiles. */
 uint32_t emit_panel_rows(const emit *e, enum quant_type weight) {
-    return weight == QUANT_F16 && e->isa->native_f16 && e->options.panels ? e->isa->panel_rows : 0;
+    return weight == QUANT_F16 && e->isa->native_f16 && !e->options.tuning.halves_cost ? e->isa->panel_rows : 0;
 }
 
 /* Rows that are read by turns are no streams that a processor foresees: the next panel is asked for whatever the CPU,

@@ -16,7 +16,7 @@ typedef struct dot {
     bool              x_as_halves;    /* activations are read as halves */
     uint32_t          ahead; /* of emit_come_to, which comes before each step; chained ones, which are long, do it
                                 for parts */
-    val               distance; /* of panels, in its place, an i64; NULL: nothing is asked for */
+    val               distance; /* of panels, where weights are far: an i64 in its place */
     uint32_t          chain; /* which sum the first block of a step is added to, where a kind is chained */
     val               row, x[DOT_MAX_SUMS]; /* row: the first one, in a step the one it is of */
     activation_layout layout;

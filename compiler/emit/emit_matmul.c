@@ -138,10 +138,10 @@ static val activations(const matmul *m, val token) {
 
 /* A unit's rows of weight w times n tokens, whose sums go to rows of m->rows from p.out on. A weight's rows are one
    stream: two that alternate were measured to come from memory at half the speed. */
-static void multiply_rows(const matmul *m, uint32_t w, uint32_t n, emit_product p) {
+static void multiply_rows(const matmul *m, uint32_t w, val first, uint32_t n, emit_product p) {
     emit    *e = m->e;
     uint32_t n_rows = rows_a_call(m, n);
-    val      dot = emit_dot_function(e, m->weight_type[w], m->k, n, n_rows), rows = p.rows;
+    val      dot = emit_dot_function(e, m->weight_type[w], m->k, n, n_rows), rows = weight_rows(m, w, first);
     loop     l = emit_loop_begin(e, emit_i64(e, 0), emit_i64(e, m->rows), n_rows);
     p.rows = emit_at(e, rows, emit_mul_const(e, l.i, quant_row_bytes(m->weight_type[w], m->k)));
     val sums = emit_dot_call(e, dot, &p), at = emit_at(e, p.out, emit_mul_const(e, l.i, 4));
@@ -243,10 +243,9 @@ static void multiply(const matmul *m, enum way way, val first, val token, val sl
     emit        *e = m->e;
     emit_product p = {.x = activations(m, token), .x_stride = m->x_stride, .out_stride = emit_i64(e, 4ull * m->rows)};
     for (uint32_t w = 0; w < m->n_weights; w++) {
-        p.rows = weight_rows(m, w, first);
         p.out = group(m, w, slot);
         if (way == BY_ROWS)
-            multiply_rows(m, w, n, p);
+            multiply_rows(m, w, first, n, p);
         else
             multiply_tiles(m, w, way, first, n, p);
     }

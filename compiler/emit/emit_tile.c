@@ -338,7 +338,7 @@ static val of_token(const product *p, uint32_t t, type number, val at, uint64_t 
 /* Bytes [from, to) at `tile_at` of a tile are read next: from memory, where it is a packed one. */
 static void come_to(const product *p, val tile_at, uint64_t from, uint64_t to) {
     emit    *e = p->t->e;
-    uint32_t ahead = p->n_tokens == 1 ? e->options.prefetch.tiles : 0;
+    uint32_t ahead = p->n_tokens == 1 ? e->options.tuning.prefetch.tiles : 0;
     if (p->t->of->packed) emit_come_to(e, emit_at(e, p->tile, tile_at), from, to, ahead);
 }
 

@@ -20,7 +20,7 @@ const isa *const isa_rows[] = {
 
 typedef struct cpu {
     const char  *name, *features;
-    isa_prefetch prefetch;
+    isa_tuning   tuning;
 } cpu;
 
 #define FROM_MEMORY (16u << 20)
@@ -28,11 +28,16 @@ typedef struct cpu {
 /* Zen 3, from memory: rows of Q4_0 came with 11 GB/s a core in place of 8, of Q4_K with 9.7 for 7.6, of Q8_0
    with 9.4 for 8; 4 KiB to 64 KiB differed little. From the third-level cache, where models of 12 to 16 MiB
    were, all came half as fast again; packed tiles, too, from 4 and 8 KiB on, and a fifth less from 2. */
-#define ZEN3_PREFETCH {.bytes = 16u << 10, .packed = 16u << 10, .tiles = 8u << 10, .least = 512u << 10}
+#define ZEN3 \
+    {.prefetch = {.bytes = 16u << 10, .packed = 16u << 10, .tiles = 8u << 10, .least = 512u << 10}}
 
 /* Emerald Rapids, one core: rows of Q8_0 with 12.5 GB/s in place of 9.5, of Q6_K with 11 for 8.3, of Q4_K, from
    8 KiB on, with 11.8 for 7.4, of F16 and BF16 with 14 for 10; two threads gained a quarter to a half. */
-#define SAPPHIRE_PREFETCH {.bytes = 16u << 10, .packed = 8u << 10, .pairs = 16u << 10, .least = FROM_MEMORY}
+#define SAPPHIRE \
+    {.prefetch = {.bytes = 16u << 10, .packed = 8u << 10, .pairs = 16u << 10, .least = FROM_MEMORY}}
+
+/* Intel's cores of the ISAs that have panels, as is published of their ports; not measured. */
+#define HALVES_COST {.halves_cost = true}
 
 static const cpu cpus[] = {
     {"generic", "", {0}},
@@ -41,13 +46,13 @@ static const cpu cpus[] = {
     {"nehalem", "", {0}},
     {"sandybridge", "", {0}},
     {"ivybridge", "+f16c", {0}},
-    {"x86-64-v3", AVX2, ZEN3_PREFETCH},
-    {"haswell", AVX2, {0}},
-    {"broadwell", AVX2, {0}},
-    {"skylake", AVX2, {0}},
+    {"x86-64-v3", AVX2, ZEN3},
+    {"haswell", AVX2, HALVES_COST},
+    {"broadwell", AVX2, HALVES_COST},
+    {"skylake", AVX2, HALVES_COST},
     {"znver1", AVX2, {0}},
     {"znver2", AVX2, {0}},
-    {"znver3", AVX2, ZEN3_PREFETCH},
+    {"znver3", AVX2, ZEN3},
     {"alderlake", AVX_VNNI, {0}},
     {"raptorlake", AVX_VNNI, {0}},
     {"meteorlake", AVX_VNNI, {0}},
@@ -55,25 +60,26 @@ static const cpu cpus[] = {
     {"arrowlake", AVX_VNNI, {0}},
     {"lunarlake", AVX_VNNI, {0}},
     {"x86-64-v4", AVX512, {0}},
-    {"skylake-avx512", AVX512, {0}},
+    {"skylake-avx512", AVX512, HALVES_COST},
     {"cascadelake", AVX512_VNNI, {0}},
     {"cooperlake", AVX512_BF16, {0}},
     {"icelake-client", AVX512_VNNI, {0}},
     {"icelake-server", AVX512_VNNI, {0}},
     {"tigerlake", AVX512_VNNI, {0}},
     {"rocketlake", AVX512_VNNI, {0}},
-    {"sapphirerapids", AMX, SAPPHIRE_PREFETCH},
-    {"emeraldrapids", AMX, SAPPHIRE_PREFETCH},
-    {"graniterapids", AMX, SAPPHIRE_PREFETCH},
+    {"sapphirerapids", AMX, SAPPHIRE},
+    {"emeraldrapids", AMX, SAPPHIRE},
+    {"graniterapids", AMX, SAPPHIRE},
     /* Zen 4, one core: rows of Q4_0 with 28 GB/s in place of 20, of Q4_K with 23 for 20, of Q6_K with 25 for 21,
        from 8 KiB on; two cores got a thirtieth more from 8 KiB than from 16. Q8_0 with 23 for 23, two cores 28
        for 27, F16 a twentieth and a tenth faster; rows of BF16 lost a tenth. Less than 6 KiB ahead, and into the
        first-level cache, all were slower; but packed tiles, which a short loop goes through, gained a twentieth
        from 2 and 4 KiB and lost from more. */
-    {"znver4", AVX512_BF16, {.bytes = 6u << 10, .packed = 8u << 10, .tiles = 2u << 10, .least = FROM_MEMORY}},
+    {"znver4", AVX512_BF16,
+     {.prefetch = {.bytes = 6u << 10, .packed = 8u << 10, .tiles = 2u << 10, .least = FROM_MEMORY}}},
     /* Zen 5, rows of 2048 Q8_0: 32 GB/s in place of 17; 8 KiB to 128 KiB differed little. */
     {"znver5", AVX512_BF16 ",+avxvnni",
-     {.bytes = 16u << 10, .packed = 16u << 10, .pairs = 16u << 10, .least = FROM_MEMORY}},
+     {.prefetch = {.bytes = 16u << 10, .packed = 16u << 10, .pairs = 16u << 10, .least = FROM_MEMORY}}},
     {"cortex-a55", DOTPROD, {0}},
     {"cortex-a75", DOTPROD, {0}},
     {"cortex-a76", DOTPROD, {0}},
@@ -109,16 +115,9 @@ const char *isa_cpu_features(const char *name) {
     return found ? found->features : NULL;
 }
 
-bool isa_cpu_has_panels(const char *name) {
-    static const char *const without[] = {"haswell", "broadwell", "skylake", "skylake-avx512"};
-    for (size_t i = 0; i < ARRAY_LEN(without); i++)
-        if (!strcmp(without[i], name)) return false;
-    return true;
-}
-
-isa_prefetch isa_cpu_prefetch(const char *name) {
+isa_tuning isa_cpu_tuning(const char *name) {
     const cpu *found = find_cpu(name);
-    return found ? found->prefetch : (isa_prefetch){0};
+    return found ? found->tuning : (isa_tuning){0};
 }
 
 static bool has_feature(const char *features, const char *name, size_t size) {

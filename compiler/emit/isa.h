@@ -166,12 +166,15 @@ typedef struct isa_prefetch {
                                known */
 } isa_prefetch;
 
-isa_prefetch isa_cpu_prefetch(const char *cpu);
+/* What is good for a CPU beyond its ISA. */
+typedef struct isa_tuning {
+    bool         halves_cost; /* halves are converted by the units that multiply: panels, whose products each need
+                                 more than half a conversion, are no better than tiles */
+    isa_prefetch prefetch;    /* of weights that decode kernels read from memory */
+} isa_tuning;
 
-/* Whether panels are better than tiles on that CPU. Each of their products needs more than half a conversion of
-   halves, which Intel's cores of the ISAs that have panels do with the units that multiply, as is published of
-   their ports. */
-bool isa_cpu_has_panels(const char *cpu);
+/* Zeros: nothing is known. */
+isa_tuning isa_cpu_tuning(const char *cpu);
 
 /* How many quants a sum is of: 16, 32, a block. */
 enum isa_sum { ISA_SUM_16, ISA_SUM_32, ISA_SUM_BLOCK, ISA_SUM_COUNT };
