@@ -181,7 +181,7 @@ static bool stage_plan(compilation *c) {
     plan_options options = {.n_ctx = compilation_choose_ctx(c), .n_batch = c->options->batch,
                             .trace = c->options->trace, .pack = c->options->pack};
     if (options.pack && !packed_supported(c->target.isa))
-        return diag_error(&c->messages, "--pack is for x86-64 from AVX2 on and AArch64 with the dot product; "
+        return diag_error(&c->messages, "--pack is for x86-64 from SSSE3 on and AArch64 with the dot product; "
                           "this target is %s", c->target.name);
     if (options.n_batch > options.n_ctx) options.n_batch = options.n_ctx;
     c->plan = pass_plan(c->graph, c->target.isa, &options);

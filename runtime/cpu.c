@@ -10,6 +10,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+static bool has_ssse3(void) {
+    return __builtin_cpu_supports("ssse3");
+}
+
 static bool has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("f16c");
@@ -42,6 +46,7 @@ static bool has_amx(void) {
 
 #define ASK __builtin_cpu_init()
 #define ROWS                                 \
+    {"x86_64 ssse3", has_ssse3},             \
     {"x86_64 avx2", has_avx2},               \
     {"x86_64 avx-vnni", has_avx_vnni},       \
     {"x86_64 avx512-vnni", has_avx512_vnni}, \

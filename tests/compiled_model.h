@@ -196,14 +196,19 @@ typedef struct compiled_variant {
     const char *needs; /* words of /proc/cpuinfo */
 } compiled_variant;
 
+#define X86_V2 "ssse3 sse4_1 sse4_2 popcnt cx16 lahf_lm"
 #define X86_V3 "avx2 fma f16c"
 
+enum { COMPILED_NATIVE, COMPILED_AVX_VNNI, COMPILED_AVX2, COMPILED_SSSE3, COMPILED_GENERIC, COMPILED_AVX512 };
+
 static const compiled_variant compiled_isas[] = {
-    {"native", "", ""},
-    {"avx-vnni", "--cpu=x86-64-v3 --features=+avxvnni", X86_V3 " avx_vnni"},
-    {"avx2", "--cpu=x86-64-v3", X86_V3},
-    {"generic", "--cpu=x86-64", "sse2"},
-    {"avx512", "--cpu=cooperlake", "amx_tile avx512_bf16"}, /* where the machine's own is AMX */
+    [COMPILED_NATIVE] = {"native", "", ""},
+    [COMPILED_AVX_VNNI] = {"avx-vnni", "--cpu=x86-64-v3 --features=+avxvnni", X86_V3 " avx_vnni"},
+    [COMPILED_AVX2] = {"avx2", "--cpu=x86-64-v3", X86_V3},
+    [COMPILED_SSSE3] = {"ssse3", "--cpu=x86-64-v2", X86_V2},
+    [COMPILED_GENERIC] = {"generic", "--cpu=x86-64", "sse2"},
+    /* where the machine's own is AMX */
+    [COMPILED_AVX512] = {"avx512", "--cpu=cooperlake", "amx_tile avx512_bf16"},
 };
 
 /* Whether this machine has all of those words. */

@@ -559,8 +559,11 @@ static void peaks_are_what_they_say(void **state) {
         int         isa; /* of compiled_isas */
         enum quant_type weight;
     } rows[] = {
-        {NULL, NULL, 0, QUANT_Q8_0}, {"x86-64-v3", "+avxvnni", 1, QUANT_Q8_0}, {"x86-64-v3", NULL, 2, QUANT_Q8_0},
-        {"x86-64-v3", NULL, 2, QUANT_Q4_K}, {"x86-64", NULL, 3, QUANT_Q8_0}, {"x86-64", NULL, 3, QUANT_Q4_K},
+        {NULL, NULL, COMPILED_NATIVE, QUANT_Q8_0},
+        {"x86-64-v3", "+avxvnni", COMPILED_AVX_VNNI, QUANT_Q8_0},
+        {"x86-64-v3", NULL, COMPILED_AVX2, QUANT_Q8_0}, {"x86-64-v3", NULL, COMPILED_AVX2, QUANT_Q4_K},
+        {"x86-64-v2", NULL, COMPILED_SSSE3, QUANT_Q8_0}, {"x86-64-v2", NULL, COMPILED_SSSE3, QUANT_Q4_K},
+        {"x86-64", NULL, COMPILED_GENERIC, QUANT_Q8_0}, {"x86-64", NULL, COMPILED_GENERIC, QUANT_Q4_K},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         if (!compiled_can_run(compiled_isas[rows[i].isa].needs)) continue;

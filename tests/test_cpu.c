@@ -32,6 +32,7 @@ static void agrees_with_the_system(void **state) {
     bool avx2 = has_flag("avx2") && has_flag("fma") && has_flag("f16c");
     bool vnni = avx2 && has_flag("avx512f") && has_flag("avx512bw") && has_flag("avx512vl") &&
                 has_flag("avx512dq") && has_flag("avx512_vnni");
+    assert_int_equal(cpu_can_run("x86_64 ssse3"), has_flag("ssse3"));
     assert_int_equal(cpu_can_run("x86_64 avx2"), avx2);
     assert_int_equal(cpu_can_run("x86_64 avx512-vnni"), vnni);
     assert_int_equal(cpu_can_run("x86_64 avx-vnni"), avx2 && has_flag("avx_vnni"));
@@ -46,6 +47,7 @@ static void agrees_with_the_system(void **state) {
 /* A name that the table does not know is taken for granted, so the names must be the compiler's. */
 static void names_are_the_compilers(void **state) {
     (void)state;
+    assert_string_equal(isa_ssse3.name, "ssse3");
     assert_string_equal(isa_avx2.name, "avx2");
     assert_string_equal(isa_avx_vnni.name, "avx-vnni");
     assert_string_equal(isa_avx512_vnni.name, "avx512-vnni");

@@ -90,6 +90,7 @@ static const compiled_variant variants[] = {
     {"native", "", ""},
     {"avx-vnni", "--cpu=x86-64-v3 --features=+avxvnni", X86_V3 " avx_vnni"},
     {"avx2", "--cpu=x86-64-v3", X86_V3},
+    {"ssse3", "--cpu=x86-64-v2", X86_V2},
     {"generic", "--cpu=x86-64", "sse2"},
     {"without avx", "--features=-avx", ""},
     {"without avx512f", "--features=-avx512f", ""},
@@ -358,6 +359,7 @@ static void same_for_any_unroll(void **state) {
         {"", "--unroll=4", ""},
         {"", "--unroll=8", ""},
         {"--cpu=x86-64-v3", "--cpu=x86-64-v3 --unroll=4", X86_V3},
+        {"--cpu=x86-64-v2", "--cpu=x86-64-v2 --unroll=4", X86_V2},
         {"--cpu=x86-64", "--cpu=x86-64 --unroll=4", "sse2"},
     };
     int32_t  tokens[MAX_TOKENS];

@@ -1,7 +1,7 @@
 /* The demo model compiled in every type, against what llama.cpp computes with the same files: all logits of
  * a text, token by token and in batches, and the most likely token, forced along its continuations; and
  * small batches against single tokens. Each once for the best instruction set that this machine has, for
- * AVX2 and for the generic one. ../shared has the models and the numbers; without it everything is skipped. */
+ * AVX2, SSSE3 and the generic one. ../shared has the models and the numbers; without it everything is skipped. */
 #include "compiled_model.h"
 #include "golden_logits.h"
 #include "golden_types.h"
@@ -12,7 +12,8 @@
 enum { CHUNK = 64, STORIES = 2, THREE_BATCHES = 3 * 7 };
 
 static const compiled_variant variants[] = {
-    {"native", "", ""}, {"avx2", "--cpu=x86-64-v3", X86_V3}, {"generic", "--cpu=x86-64", "sse2"},
+    {"native", "", ""}, {"avx2", "--cpu=x86-64-v3", X86_V3}, {"ssse3", "--cpu=x86-64-v2", X86_V2},
+    {"generic", "--cpu=x86-64", "sse2"},
 };
 
 /* A token of a small batch has the logits it has alone, to the bit. */

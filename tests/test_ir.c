@@ -55,17 +55,18 @@ static char *dot_of(const char *ir, const char *prefix, uint32_t *rows) {
 static uint32_t count_blocks(const char *text) {
     static const struct {
         const char *call;
-        uint32_t    blocks;
+        uint32_t    weights;
     } dots[] = {
-        {"@llvm.x86.avx512.vpdpbusd.512(", 2},
-        {"@llvm.x86.avx512.vpdpbusd.256(", 1},
-        {"@llvm.x86.avx2.pmadd.ub.sw(", 1},
-        {" = mul <32 x i16>", 1},
-        {" = mul nsw <32 x i16>", 1},
+        {"@llvm.x86.avx512.vpdpbusd.512(", 64},
+        {"@llvm.x86.avx512.vpdpbusd.256(", 32},
+        {"@llvm.x86.avx2.pmadd.ub.sw(", 32},
+        {"@llvm.x86.ssse3.pmadd.ub.sw.128(", 16},
+        {" = mul <32 x i16>", 32},
+        {" = mul nsw <32 x i16>", 32},
     };
     uint32_t n = 0;
-    for (size_t i = 0; i < ARRAY_LEN(dots); i++) n += count(text, dots[i].call) * dots[i].blocks;
-    return n;
+    for (size_t i = 0; i < ARRAY_LEN(dots); i++) n += count(text, dots[i].call) * dots[i].weights;
+    return n / 32;
 }
 
 /* ---- rows stand straight-line */
@@ -297,6 +298,7 @@ static const struct {
     {"avx512-vnni", "--target=x86_64-linux-gnu --cpu=znver4"},
     {"amx", "--target=x86_64-linux-gnu --cpu=sapphirerapids"},
     {"avx512 without vnni", "--target=x86_64-linux-gnu --cpu=x86-64-v4"},
+    {"ssse3", "--target=x86_64-linux-gnu --cpu=x86-64-v2"},
     {"generic x86-64", "--target=x86_64-linux-gnu --cpu=x86-64"},
     {"aarch64", "--target=aarch64-linux-gnu"},
     {"aarch64 with dotprod", "--target=aarch64-linux-gnu --cpu=cortex-a76"},

@@ -15,27 +15,32 @@ static void check_isa(const compiled_variant *v, const char *more) {
 
 static void check_native(void **state) {
     (void)state;
-    check_isa(&compiled_isas[0], "");
+    check_isa(&compiled_isas[COMPILED_NATIVE], "");
 }
 
 static void check_avx_vnni(void **state) {
     (void)state;
-    check_isa(&compiled_isas[1], " --unroll=4");
+    check_isa(&compiled_isas[COMPILED_AVX_VNNI], " --unroll=4");
 }
 
 static void check_avx2(void **state) {
     (void)state;
-    check_isa(&compiled_isas[2], "");
+    check_isa(&compiled_isas[COMPILED_AVX2], "");
+}
+
+static void check_ssse3(void **state) {
+    (void)state;
+    check_isa(&compiled_isas[COMPILED_SSSE3], " --unroll=4");
 }
 
 static void check_generic(void **state) {
     (void)state;
-    check_isa(&compiled_isas[3], "");
+    check_isa(&compiled_isas[COMPILED_GENERIC], "");
 }
 
 static void check_avx512(void **state) {
     (void)state;
-    check_isa(&compiled_isas[4], "");
+    check_isa(&compiled_isas[COMPILED_AVX512], "");
 }
 
 static void check_that_every_op_was_met(void **state) {
@@ -49,6 +54,7 @@ int main(void) {
         cmocka_unit_test(check_native),
         cmocka_unit_test(check_avx_vnni),
         cmocka_unit_test(check_avx2),
+        cmocka_unit_test(check_ssse3),
         cmocka_unit_test(check_generic),
         cmocka_unit_test(check_avx512),
         cmocka_unit_test(check_that_every_op_was_met),

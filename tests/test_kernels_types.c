@@ -46,27 +46,32 @@ static void check_types(const compiled_variant *v) {
 
 static void check_native(void **state) {
     (void)state;
-    check_types(&compiled_isas[0]);
+    check_types(&compiled_isas[COMPILED_NATIVE]);
 }
 
 static void check_avx_vnni(void **state) {
     (void)state;
-    check_types(&compiled_isas[1]);
+    check_types(&compiled_isas[COMPILED_AVX_VNNI]);
 }
 
 static void check_avx2(void **state) {
     (void)state;
-    check_types(&compiled_isas[2]);
+    check_types(&compiled_isas[COMPILED_AVX2]);
+}
+
+static void check_ssse3(void **state) {
+    (void)state;
+    check_types(&compiled_isas[COMPILED_SSSE3]);
 }
 
 static void check_generic(void **state) {
     (void)state;
-    check_types(&compiled_isas[3]);
+    check_types(&compiled_isas[COMPILED_GENERIC]);
 }
 
 static void check_avx512(void **state) {
     (void)state;
-    check_types(&compiled_isas[4]);
+    check_types(&compiled_isas[COMPILED_AVX512]);
 }
 
 int main(void) {
@@ -74,6 +79,7 @@ int main(void) {
         cmocka_unit_test(check_native),
         cmocka_unit_test(check_avx_vnni),
         cmocka_unit_test(check_avx2),
+        cmocka_unit_test(check_ssse3),
         cmocka_unit_test(check_generic),
         cmocka_unit_test(check_avx512),
     };

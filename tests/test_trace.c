@@ -125,22 +125,22 @@ static void check_isa(const compiled_variant *v, size_t n_models) {
 
 static void native(void **state) {
     (void)state;
-    check_isa(&compiled_isas[0], ARRAY_LEN(chosen));
+    check_isa(&compiled_isas[COMPILED_NATIVE], ARRAY_LEN(chosen));
 }
 
 static void avx_vnni(void **state) {
     (void)state;
-    check_isa(&compiled_isas[1], 2);
+    check_isa(&compiled_isas[COMPILED_AVX_VNNI], 2);
 }
 
 static void avx2(void **state) {
     (void)state;
-    check_isa(&compiled_isas[2], 5);
+    check_isa(&compiled_isas[COMPILED_AVX2], 5);
 }
 
 static void generic(void **state) {
     (void)state;
-    check_isa(&compiled_isas[3], 2);
+    check_isa(&compiled_isas[COMPILED_GENERIC], 2);
 }
 
 /* ---- generated code */

@@ -41,24 +41,50 @@ static val above(emit *e, val v, uint64_t bits) {
     return LLVMBuildICmp(e->builder, LLVMIntUGT, v, splat_i32(e, bits, v), "");
 }
 
+static val all_ones_where_equal(emit *e, val v, uint64_t bits) {
+    return emit_cast(e, LLVMSExt, LLVMBuildICmp(e->builder, LLVMIntEQ, v, splat_i32(e, bits, v), ""), e->i32);
+}
+
 /* ---- f16 and bf16 */
 
-/* Moving exponent and fraction into f32's place leaves a number too small by 2^112; multiplying
-   puts that right for normals and subnormals alike. */
+/* An f16's sign, exponent and fraction in f32's place, which makes it too small by 2^112. */
+static val half_in_place(emit *e, val half_bits) {
+    val high = shift_left(e, emit_cast(e, LLVMZExt, half_bits, e->i32), 16);
+    return and_bits(e, LLVMBuildAShr(e->builder, high, splat_i32(e, 3, high), ""), 0x8fffe000);
+}
+
+/* `bits` for infinity and NaN. */
+static val where_special(emit *e, val in_place, uint64_t bits) {
+    return and_bits(e, all_ones_where_equal(e, and_bits(e, in_place, 0x0f800000), 0x0f800000), bits);
+}
+
+/* The exponent is made larger by 112, or by 224 for infinity and NaN. A subnormal gets that of the smallest normal,
+   and loses it again in f32. */
 static val half_to_f32_by_bits(emit *e, val half_bits) {
-    val wide = emit_cast(e, LLVMZExt, half_bits, e->i32);
-    val magnitude = shift_left(e, and_bits(e, wide, 0x7fff), 13);
-    val scaled = emit_fmul(e, bits_as(e, magnitude, e->f32), splat_f32(e, 0x1p112, magnitude));
-    val bits = bits_as(e, scaled, e->i32);
-    val special = or(e, magnitude, splat_i32(e, 0x7f800000, magnitude)); /* infinity, NaN */
-    bits = choose(e, above(e, magnitude, 0x0f7fffff), special, bits);
-    val sign = shift_left(e, and_bits(e, wide, 0x8000), 16);
-    return bits_as(e, or(e, bits, sign), e->f32);
+    val moved = half_in_place(e, half_bits);
+    val subnormal = all_ones_where_equal(e, and_bits(e, moved, 0x0f800000), 0);
+    val less = and_bits(e, subnormal, 0xff800000); /* -(1 << 23) as well */
+    val bits = emit_add(e, moved, emit_add(e, where_special(e, moved, 112u << 23), splat_i32(e, 112u << 23, moved)));
+    bits = emit_sub(e, bits, less);
+    less = LLVMBuildAnd(e->builder, bits, less, ""); /* 2^-14 with the sign */
+    val number = emit_fsub(e, bits_as(e, bits, e->f32), bits_as(e, less, e->f32));
+    return bits_as(e, or(e, bits_as(e, number, e->i32), and_bits(e, moved, 0x80000000)), e->f32); /* of -0, too */
+}
+
+/* In fewer steps, but where there is a subnormal, a processor may take a hundred cycles. Of a matrix's numbers few
+   are; of the scales of its blocks all may be. */
+static val half_to_f32_by_product(emit *e, val half_bits) {
+    val moved = half_in_place(e, half_bits);
+    val number = emit_fmul(e, bits_as(e, moved, e->f32), splat_f32(e, 0x1p112, moved));
+    return bits_as(e, or(e, bits_as(e, number, e->i32), where_special(e, moved, 0x7f800000)), e->f32);
+}
+
+static val native_half_to_f32(emit *e, val half_bits) {
+    return emit_cast(e, LLVMFPExt, bits_as(e, half_bits, e->f16), e->f32);
 }
 
 val emit_half_to_f32(emit *e, val half_bits) {
-    if (!e->isa->native_f16) return half_to_f32_by_bits(e, half_bits);
-    return emit_cast(e, LLVMFPExt, bits_as(e, half_bits, e->f16), e->f32);
+    return e->isa->native_f16 ? native_half_to_f32(e, half_bits) : half_to_f32_by_bits(e, half_bits);
 }
 
 /* Normals: rebias the exponent and round the 13 bits that fall away by adding half of their unit
@@ -100,10 +126,15 @@ val emit_f32_to_bf16(emit *e, val v) {
     return emit_cast(e, LLVMTrunc, shift_right(e, choose(e, nan, quiet, rounded), 16), e->i16);
 }
 
+static val load_halves(emit *e, val pointer, uint32_t n) {
+    val bits = emit_load(e, emit_vector(e->i16, n), pointer, 2);
+    return e->isa->native_f16 ? native_half_to_f32(e, bits) : half_to_f32_by_product(e, bits);
+}
+
 val emit_load_f32(emit *e, enum quant_type from, val pointer, uint32_t n) {
     switch (from) {
     case QUANT_F32: return emit_load(e, emit_vector(e->f32, n), pointer, 4);
-    case QUANT_F16: return emit_half_to_f32(e, emit_load(e, emit_vector(e->i16, n), pointer, 2));
+    case QUANT_F16: return load_halves(e, pointer, n);
     case QUANT_BF16: return emit_bf16_to_f32(e, emit_load(e, emit_vector(e->i16, n), pointer, 2));
     default: bug("type %d is no plain number", from);
     }

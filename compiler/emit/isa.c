@@ -6,11 +6,14 @@
 #include <string.h>
 
 const isa *const isa_rows[] = {
-    &isa_amx, &isa_avx512_bf16, &isa_avx512_vnni, &isa_avx_vnni, &isa_avx2, &isa_dotprod, &isa_generic, NULL,
+    &isa_amx, &isa_avx512_bf16, &isa_avx512_vnni, &isa_avx_vnni, &isa_avx2, &isa_ssse3, &isa_dotprod,
+    &isa_generic, NULL,
 };
 
 /* What CPU names imply, as far as the rows above ask. */
-#define AVX2        "+sse3,+ssse3,+sse4.1,+sse4.2,+avx,+avx2,+fma,+f16c"
+#define SSSE3       "+sse3,+ssse3"
+#define SSE42       SSSE3 ",+sse4.1,+sse4.2"
+#define AVX2        SSE42 ",+avx,+avx2,+fma,+f16c"
 #define AVX_VNNI    AVX2 ",+avxvnni"
 #define AVX512      AVX2 ",+avx512f,+avx512bw,+avx512vl,+avx512dq"
 #define AVX512_VNNI AVX512 ",+avx512vnni"
@@ -42,10 +45,19 @@ typedef struct cpu {
 static const cpu cpus[] = {
     {"generic", "", {0}},
     {"x86-64", "", {0}},
-    {"x86-64-v2", "", {0}},
-    {"nehalem", "", {0}},
-    {"sandybridge", "", {0}},
-    {"ivybridge", "+f16c", {0}},
+    {"core2", SSSE3, {0}},
+    {"penryn", SSSE3 ",+sse4.1", {0}},
+    {"bonnell", SSSE3, {0}},
+    {"x86-64-v2", SSE42, {0}},
+    {"nehalem", SSE42, {0}},
+    {"westmere", SSE42, {0}},
+    {"silvermont", SSE42, {0}},
+    {"goldmont", SSE42, {0}},
+    {"goldmont-plus", SSE42, {0}},
+    {"tremont", SSE42, {0}},
+    {"sandybridge", SSE42, {0}},
+    {"ivybridge", SSE42 ",+f16c", {0}},
+    {"btver2", SSE42 ",+f16c", {0}},
     {"x86-64-v3", AVX2, ZEN3},
     {"haswell", AVX2, HALVES_COST},
     {"broadwell", AVX2, HALVES_COST},

@@ -1,4 +1,4 @@
-/* x86-64 with AVX2, with AVX-VNNI, with AVX-512 VNNI, and with AMX. */
+/* x86-64 with SSSE3, with AVX2, with AVX-VNNI, with AVX-512 VNNI, and with AMX. */
 #include "emit.h"
 #include "isa_rows.h"
 
@@ -31,40 +31,19 @@ static val vnni_dot_bf16(emit *e, val weights, val activations, val sum) {
     return emit_intrinsic(e, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, args, 3);
 }
 
-/* Pairs of i16: their products are added in i32. */
-static val avx2_dot_rows(emit *e, val weights, val activations, val sum) {
-    type words = emit_vector(e->i16, 16);
-    val args[] = {LLVMBuildBitCast(e->builder, weights, words, ""),
-                  LLVMBuildBitCast(e->builder, activations, words, "")};
-    return emit_add(e, sum, emit_intrinsic(e, "llvm.x86.avx2.pmadd.wd", NULL, args, 2));
-}
-
-/* |w| · (x with w's sign): pairs of products are added in i16, which holds them as |x| <= 127 and
-   |w| <= 128. */
-static val avx2_dot_signed_pairs(emit *e, val weights, val activations) {
-    val abs_args[] = {weights, LLVMConstInt(e->i1, 0, false)};
-    val magnitude = emit_intrinsic(e, "llvm.abs", LLVMTypeOf(weights), abs_args, 2);
-    val signed_args[] = {activations, weights};
-    val x = emit_intrinsic(e, "llvm.x86.avx2.psign.b", NULL, signed_args, 2);
-    val byte_args[] = {magnitude, x};
-    return emit_intrinsic(e, "llvm.x86.avx2.pmadd.ub.sw", NULL, byte_args, 2);
-}
-
-static val avx2_dot(emit *e, val weights, val activations, val sum) {
-    val pairs = avx2_dot_signed_pairs(e, weights, activations);
-    val word_args[] = {pairs, emit_splat(e, LLVMConstInt(e->i16, 1, false), 16)};
-    return emit_add(e, sum, emit_intrinsic(e, "llvm.x86.avx2.pmadd.wd", NULL, word_args, 2));
-}
-
-static val avx2_dot_bytes(emit *e, val weights, val activations, val sum) {
-    type bytes = emit_vector(e->i8, 32);
-    return avx2_dot(e, LLVMBuildBitCast(e->builder, weights, bytes, ""),
-                    LLVMBuildBitCast(e->builder, activations, bytes, ""), sum);
-}
-
-/* The intrinsic for vectors of `bytes` bytes. */
+/* The intrinsic for vectors of `bytes` bytes; of longer ones than registers are, for parts of them. */
 static val by_width(emit *e, const char *const names[3], uint32_t bytes, val *args, uint32_t n) {
-    return emit_intrinsic(e, names[bytes == 64 ? 2 : bytes == 32 ? 1 : 0], NULL, args, n);
+    if (bytes <= 4 * e->isa->lanes)
+        return emit_intrinsic(e, names[bytes == 64 ? 2 : bytes == 32 ? 1 : 0], NULL, args, n);
+    val halves[2], part[3];
+    for (uint32_t h = 0; h < 2; h++) {
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t length = emit_length(args[i]) / 2;
+            part[i] = emit_pick(e, args[i], NULL, h * length, 1, length);
+        }
+        halves[h] = by_width(e, names, bytes / 2, part, n);
+    }
+    return emit_concat(e, halves[0], halves[1]);
 }
 
 static val x86_dot_pairs(emit *e, val weights, val activations) {
@@ -79,6 +58,34 @@ static val x86_dot_words(emit *e, val a, val b, val sum) {
                                         "llvm.x86.avx512.pmaddw.d.512"};
     val args[] = {a, b}, v = by_width(e, names, emit_length(a) * 2, args, 2);
     return sum ? emit_add(e, sum, v) : v;
+}
+
+/* Pairs of i16: their products are added in i32. */
+static val x86_dot_rows(emit *e, val weights, val activations, val sum) {
+    type words = emit_vector(e->i16, 2 * emit_length(sum));
+    return x86_dot_words(e, LLVMBuildBitCast(e->builder, weights, words, ""),
+                         LLVMBuildBitCast(e->builder, activations, words, ""), sum);
+}
+
+/* |w| · (x with w's sign): pairs of products are added in i16, which holds them as |x| <= 127 and
+   |w| <= 128. */
+static val x86_dot_signed_pairs(emit *e, val weights, val activations) {
+    static const char *const names[3] = {"llvm.x86.ssse3.psign.b.128", "llvm.x86.avx2.psign.b"};
+    val abs_args[] = {weights, LLVMConstInt(e->i1, 0, false)};
+    val magnitude = emit_intrinsic(e, "llvm.abs", LLVMTypeOf(weights), abs_args, 2);
+    val args[] = {activations, weights};
+    return x86_dot_pairs(e, magnitude, by_width(e, names, emit_length(weights), args, 2));
+}
+
+static val x86_dot(emit *e, val weights, val activations, val sum) {
+    val pairs = x86_dot_signed_pairs(e, weights, activations);
+    return x86_dot_words(e, pairs, emit_splat_int(e, e->i16, 1, emit_length(pairs)), sum);
+}
+
+static val x86_dot_bytes(emit *e, val weights, val activations, val sum) {
+    type bytes = emit_vector(e->i8, 4 * emit_length(sum));
+    return x86_dot(e, LLVMBuildBitCast(e->builder, weights, bytes, ""),
+                   LLVMBuildBitCast(e->builder, activations, bytes, ""), sum);
 }
 
 static val vnni_dot_words(emit *e, val a, val b, val sum) {
@@ -108,7 +115,9 @@ static val x86_look_up(emit *e, const int8_t table[16], val index) {
 }
 
 /* All that a feature needs stands beside it: LLVM takes -avx to mean -avx2 and what follows. */
-#define AVX2 "sse3 ssse3 sse4.1 sse4.2 avx avx2 fma f16c"
+#define SSSE3 "sse3 ssse3"
+
+#define AVX2 SSSE3 " sse4.1 sse4.2 avx avx2 fma f16c"
 
 #define AVX512_VNNI AVX2 " avx512f avx512bw avx512vl avx512dq avx512vnni"
 
@@ -242,7 +251,7 @@ const isa isa_avx2 = {
     .tokens = 4,
     .native_f16 = true,
     .dot_length = 32,
-    .dot = avx2_dot,
+    .dot = x86_dot,
     .tile_vectors = 2,
     .tile_tokens = 4,
     .plain_tokens = 4,
@@ -252,10 +261,35 @@ const isa isa_avx2 = {
     .tile_steps = 2,
     .pair_tokens = 4,
     .pair_steps = 4,
-    .dot_rows = avx2_dot_rows,
-    .dot_bytes = avx2_dot_bytes,
+    .dot_rows = x86_dot_rows,
+    .dot_bytes = x86_dot_bytes,
     .dot_pairs = x86_dot_pairs,
-    .dot_signed_pairs = avx2_dot_signed_pairs,
+    .dot_signed_pairs = x86_dot_signed_pairs,
+    .dot_words = x86_dot_words,
+    .look_up = x86_look_up,
+};
+
+const isa isa_ssse3 = {
+    .name = "ssse3",
+    .arch = "x86_64",
+    .features = SSSE3,
+    .lanes = 4,
+    .registers = 16,
+    .tokens = 2,
+    .unordered = true,
+    .dot_length = 32,
+    .dot = x86_dot,
+    .tile_vectors = 2,
+    .tile_tokens = 4,
+    .plain_tokens = 4,
+    .tile_columns = 2,
+    .tile_steps = 2,
+    .pair_tokens = 4,
+    .pair_steps = 4,
+    .dot_rows = x86_dot_rows,
+    .dot_bytes = x86_dot_bytes,
+    .dot_pairs = x86_dot_pairs,
+    .dot_signed_pairs = x86_dot_signed_pairs,
     .dot_words = x86_dot_words,
     .look_up = x86_look_up,
 };
