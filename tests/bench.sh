@@ -6,7 +6,8 @@
 #
 #   LLAMA_BENCH=FILE          llama.cpp's llama-bench: adds its figures and the ratios
 #   IK_LLAMA_BENCH=FILE       ik_llama.cpp's, likewise (bench_peers.sh has the list)
-#   LLAMA_BENCH_AVX2=FILE, IK_LLAMA_BENCH_AVX2=FILE   built for AVX2 alone, for the row that is
+#   LLAMA_BENCH_AVX2=FILE, IK_LLAMA_BENCH_AVX2=FILE   built for AVX2 alone, for the row that is; so
+#   LLAMA_BENCH_SSE42=FILE, IK_LLAMA_BENCH_SSE42=FILE   for SSE 4.2
 #   BENCH_MODELS=LIST         rows of `series` below, by name (all of them)
 #   BENCH_QUICK=1             the demo model only
 #   BENCH_ROUNDS=N            instead of each row's own number
@@ -43,6 +44,8 @@ repeats-packed      lookup  tinyllama-tied     --pack           -      0      38
 limits-1.1b         limits  tinyllama-1.1b     -                -      256    32        0     1    5
 limits-f16          limits  tinyllama-6l-f16   -                -      256    32        0     1    5
 tinyllama-avx2      speed   tinyllama-1.1b     --cpu=x86-64-v3  avx2   256    32        0     1    5
+tinyllama-sse42     speed   tinyllama-1.1b     --cpu=x86-64-v2  sse42  256    32        0     1    5
+q4_k_m-sse42        speed   tinyllama-q4_k_m   --cpu=x86-64-v2  sse42  256    32        0     1    5
 tinyllama-q4_k_m    speed   tinyllama-q4_k_m   -                native 256    32        0     1    5
 tinyllama-q5_k_m    speed   tinyllama-q5_k_m   -                native 256    32        0     1    5
 tinyllama-q6_k      speed   tinyllama-q6_k     -                native 256    32        0     1    5
@@ -364,7 +367,7 @@ measure_row() {
 
 # All rows but those for a machine that this is not.
 all=$(echo "$series_table" | awk -v machine="$(uname -m)" '
-    NF && ($5 != "avx2" || machine == "x86_64") { print $1 }')
+    NF && ($5 == "native" || $5 == "-" || machine == "x86_64") { print $1 }')
 models=${BENCH_MODELS:-$all}
 [ -z "${BENCH_QUICK:-}" ] || models=demo
 for name in $models; do

@@ -7,9 +7,11 @@
 # `list` prints the names of those that a variable below names a binary of, each on a line.
 # `measure` prints `prefill SPEED` and `decode SPEED`, a line for each run, in tokens per second. It
 # prints nothing for a peer of which there is no such binary, and what a peer cannot measure is
-# missing. BUILD is `native`, or `avx2` for the binary that VARIABLE_AVX2 names.
+# missing. BUILD is `native`, or one of `builds`: `avx2` for the binary that VARIABLE_AVX2 names.
 # Exit status: 0; 1 a peer failed; 2 a variable does not name a program.
 set -eu
+
+builds='avx2 sse42'
 
 # A peer is a llama-bench of some kind: another one is a row. P, G and D stand for the tokens that are
 # read, generated, and there before. ik_llama.cpp's generates behind a prompt, but does not read behind one.
@@ -22,9 +24,10 @@ ik_llama.cpp |IK_LLAMA_BENCH |-p P -n G |-fa 1 -p 0 -n 0 -gp D,G
 # The rows without spaces around the bars, a peer on a line.
 rows() { echo "$peers" | sed -e '/^$/d' -e 's/ *| */|/g'; }
 
-# The binary that VARIABLE, or VARIABLE_AVX2, names; nothing where it is not set.
+# The binary that VARIABLE, or VARIABLE_BUILD, names; nothing where it is not set.
 find_binary() {
-    case $2 in avx2) variable=$1_AVX2 ;; *) variable=$1 ;; esac
+    variable=$1
+    [ "$2" = native ] || variable=$1_$(echo "$2" | tr '[:lower:]' '[:upper:]')
     eval "binary=\${$variable:-}"
     [ -z "$binary" ] || command -v "$binary" >/dev/null ||
         { echo "bench: $variable: $binary is not a program" >&2; exit 2; }
@@ -33,7 +36,7 @@ find_binary() {
 list() {
     rows | while IFS='|' read -r name variable _; do
         given=
-        for build in native avx2; do
+        for build in native $builds; do
             find_binary "$variable" "$build"
             given=$given$binary
         done

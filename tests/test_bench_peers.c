@@ -55,7 +55,8 @@ static const char *read_whole(const char *path) {
 static child run(const char *variables, const char *command) {
     char line[2048];
     int  n = snprintf(line, sizeof line, "unset LLAMA_BENCH IK_LLAMA_BENCH LLAMA_BENCH_AVX2 "
-                      "IK_LLAMA_BENCH_AVX2 BENCH_MODELS BENCH_QUICK BENCH_ROUNDS BENCH_THREADS; ");
+                      "IK_LLAMA_BENCH_AVX2 LLAMA_BENCH_SSE42 IK_LLAMA_BENCH_SSE42 "
+                      "BENCH_MODELS BENCH_QUICK BENCH_ROUNDS BENCH_THREADS; ");
     const char *parts[] = { variables, " sh tests/", command };
     for (size_t i = 0; i < 3; i++)
         for (const char *s = parts[i]; *s; s++)
@@ -84,7 +85,9 @@ static void test_asked(void **state) {
         { "LLAMA_BENCH=@/peer", "llama.cpp native", "-t 1 -r 3 -o json -p 64 -n 16\n" },
         { "IK_LLAMA_BENCH=@/peer", "ik_llama.cpp native", "-t 1 -r 3 -o json -p 64 -n 16\n" },
         { "LLAMA_BENCH_AVX2=@/peer", "llama.cpp avx2", "-t 1 -r 3 -o json -p 64 -n 16\n" },
+        { "LLAMA_BENCH_SSE42=@/peer", "llama.cpp sse42", "-t 1 -r 3 -o json -p 64 -n 16\n" },
         { "LLAMA_BENCH=@/peer", "llama.cpp avx2", NULL },
+        { "LLAMA_BENCH_AVX2=@/peer", "llama.cpp sse42", NULL },
         { "LLAMA_BENCH=@/peer", "ik_llama.cpp native", NULL },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
