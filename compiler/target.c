@@ -35,6 +35,7 @@ static const char *abi_features(const char *triple) {
     static const struct {
         const char *arch, *system, *features;
     } rows[] = {
+        {"aarch64", "", "+neon"},
         {"riscv64", "linux", "+m,+a,+f,+d,+c"},
         {"arm", "eabihf", "+vfp2"},
     };

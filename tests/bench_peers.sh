@@ -26,11 +26,11 @@ rows() { echo "$peers" | sed -e '/^$/d' -e 's/ *| */|/g'; }
 
 # The binary that VARIABLE, or VARIABLE_BUILD, names; nothing where it is not set.
 find_binary() {
-    variable=$1
-    [ "$2" = native ] || variable=$1_$(echo "$2" | tr '[:lower:]' '[:upper:]')
-    eval "binary=\${$variable:-}"
+    named=$1
+    [ "$2" = native ] || named=$1_$(echo "$2" | tr '[:lower:]' '[:upper:]')
+    eval "binary=\${$named:-}"
     [ -z "$binary" ] || command -v "$binary" >/dev/null ||
-        { echo "bench: $variable: $binary is not a program" >&2; exit 2; }
+        { echo "bench: $named: $binary is not a program" >&2; exit 2; }
 }
 
 list() {

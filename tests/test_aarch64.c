@@ -56,7 +56,6 @@ static void odd_shapes(void **state) {
             check(odd_model_make(&odd_models[i], i), all_flags[k], odd_models[i].name);
 }
 
-/* Without the dot product they are multiplied by what test_kernels_types runs as "generic". */
 static void types(void **state) {
     (void)state;
     if (!has_tools()) skip();
@@ -67,7 +66,9 @@ static void types(void **state) {
         if (!info || info->block_len == 1 || info->activation == QUANT_F32 || t == QUANT_Q8_1) continue;
         snprintf(shape, sizeof shape, "--layers 1 --embd 256 --heads 4 --kv-heads 1 --ff 256 --vocab 300 --ctx 64 "
                  "--type %s", info->name);
-        check(odd_model_make(&m, 1000 + t), all_flags[0], info->name);
+        const char *gguf = odd_model_make(&m, 1000 + t);
+        check(gguf, all_flags[0], info->name);
+        check(gguf, all_flags[2], info->name);
     }
 }
 

@@ -120,6 +120,7 @@ static void test_list(void **state) {
     (void)state;
     check("", "bench_peers.sh list", 0, "", "");
     check("IK_LLAMA_BENCH=@/peer", "bench_peers.sh list", 0, "ik_llama.cpp\n", "");
+    check("LLAMA_BENCH_SSE42=@/peer", "bench_peers.sh list", 0, "llama.cpp\n", "");
     check("LLAMA_BENCH_AVX2=@/peer IK_LLAMA_BENCH=@/peer", "bench_peers.sh list", 0,
           "llama.cpp\nik_llama.cpp\n", "");
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 const isa *const isa_rows[] = {
-    &isa_amx, &isa_avx512_bf16, &isa_avx512_vnni, &isa_avx_vnni, &isa_avx2, &isa_ssse3, &isa_dotprod,
+    &isa_amx, &isa_avx512_bf16, &isa_avx512_vnni, &isa_avx_vnni, &isa_avx2, &isa_ssse3, &isa_dotprod, &isa_neon,
     &isa_generic, NULL,
 };
 
@@ -19,7 +19,8 @@ const isa *const isa_rows[] = {
 #define AVX512_VNNI AVX512 ",+avx512vnni"
 #define AVX512_BF16 AVX512_VNNI ",+avx512bf16"
 #define AMX         AVX512_BF16 ",+avxvnni,+amx-tile,+amx-int8,+amx-bf16"
-#define DOTPROD     "+neon,+dotprod"
+#define NEON        "+neon"
+#define DOTPROD     NEON ",+dotprod"
 
 typedef struct cpu {
     const char  *name, *features;
@@ -92,6 +93,14 @@ static const cpu cpus[] = {
     /* Zen 5, rows of 2048 Q8_0: 32 GB/s in place of 17; 8 KiB to 128 KiB differed little. */
     {"znver5", AVX512_BF16 ",+avxvnni",
      {.prefetch = {.bytes = 16u << 10, .packed = 16u << 10, .pairs = 16u << 10, .least = FROM_MEMORY}}},
+    /* Of 32 bits, for which LLVM's names imply no vectors, as clang's do. */
+    {"cortex-a5", NEON, {0}},
+    {"cortex-a7", NEON, {0}},
+    {"cortex-a8", NEON, {0}},
+    {"cortex-a9", NEON, {0}},
+    {"cortex-a12", NEON, {0}},
+    {"cortex-a15", NEON, {0}},
+    {"cortex-a17", NEON, {0}},
     {"cortex-a55", DOTPROD, {0}},
     {"cortex-a75", DOTPROD, {0}},
     {"cortex-a76", DOTPROD, {0}},

@@ -1,5 +1,6 @@
-/* AArch64 with the dot product of Armv8.2: Cortex-A55 and A75 on, Neoverse, Apple. */
+/* AArch64: all of it has NEON; with the dot product of Armv8.2, Cortex-A55 and A75 on, Neoverse, Apple. */
 #include "emit.h"
+#include "isa_generic.h"
 #include "isa_rows.h"
 
 /* Sixteen bytes: weights, activations, or what chooses among a table's. */
@@ -55,5 +56,42 @@ const isa isa_dotprod = {
     .tile_steps = 8,
     .dot_rows = dotprod_rows,
     .dot_bytes = dotprod_rows,
+    .look_up = neon_look_up,
+};
+
+/* The first or the second i16 of each i32 lane. */
+static val half_of_lanes(emit *e, val lanes, uint32_t which) {
+    if (which) lanes = LLVMBuildLShr(e->builder, lanes, emit_splat_int(e, e->i32, 16, 4), "");
+    return emit_cast(e, LLVMTrunc, lanes, e->i16);
+}
+
+/* smlal, four columns at a time: of generic code LLVM makes shifts, which widen them first. */
+static val neon_dot_rows(emit *e, val weights, val activations, val sum) {
+    for (uint32_t i = 0; i < 2; i++) {
+        val args[] = {half_of_lanes(e, weights, i), half_of_lanes(e, activations, i)};
+        sum = emit_add(e, sum, emit_intrinsic(e, "llvm.aarch64.neon.smull", LLVMTypeOf(sum), args, 2));
+    }
+    return sum;
+}
+
+/* LLVM makes of other generic operations what NEON has: multiplications that widen, and sums of neighbours. */
+const isa isa_neon = {
+    .name = "neon",
+    .arch = "aarch64",
+    .features = "neon",
+    .lanes = 4,
+    .registers = 32,
+    .tokens = 4,
+    .native_f16 = true,
+    .dot_length = 32,
+    .dot = generic_dot,
+    .tile_vectors = 2,
+    .tile_tokens = 4,
+    .plain_tokens = 8,
+    .tile_columns = 2,
+    .tile_steps = 2,
+    .dot_rows = neon_dot_rows,
+    .dot_pairs = generic_dot_pairs,
+    .dot_words = generic_dot_words,
     .look_up = neon_look_up,
 };

@@ -1,6 +1,6 @@
 /* Vectors of any target: nothing but LLVM's own operations, so that what has no row of its own is
  * still compiled to what its vector unit can do. */
-#include "emit.h"
+#include "isa_generic.h"
 #include "isa_rows.h"
 
 /* Elements i and i + half of each `unit` of v, for i below half of it: one or the other. */
@@ -12,7 +12,7 @@ static val half_of_each(emit *e, val v, uint32_t unit, uint32_t which) {
 
 /* An i16 holds the sum of two products of i8, as |x| <= 127. It is all the same which four of 16 a lane adds up:
    whole vectors take no shuffles. */
-static val generic_dot(emit *e, val weights, val activations, val sum) {
+val generic_dot(emit *e, val weights, val activations, val sum) {
     val w = emit_cast(e, LLVMSExt, weights, e->i16), x = emit_cast(e, LLVMSExt, activations, e->i16);
     val products = emit_mul(e, w, x);
     val twos = emit_add(e, half_of_each(e, products, 16, 0), half_of_each(e, products, 16, 1));
@@ -21,7 +21,7 @@ static val generic_dot(emit *e, val weights, val activations, val sum) {
 }
 
 /* Even and odd i16 of both sides. */
-static val generic_dot_rows(emit *e, val weights, val activations, val sum) {
+val generic_dot_rows(emit *e, val weights, val activations, val sum) {
     uint32_t n = emit_length(sum);
     type     words = emit_vector(e->i16, 2 * n);
     val      w = LLVMBuildBitCast(e->builder, weights, words, "");
@@ -44,11 +44,11 @@ static val pairs(emit *e, val a, val b, type wide) {
     return emit_add(e, even, odd);
 }
 
-static val generic_dot_pairs(emit *e, val weights, val activations) {
+val generic_dot_pairs(emit *e, val weights, val activations) {
     return pairs(e, weights, activations, e->i16);
 }
 
-static val generic_dot_words(emit *e, val a, val b, val sum) {
+val generic_dot_words(emit *e, val a, val b, val sum) {
     val v = pairs(e, a, b, e->i32);
     return sum ? emit_add(e, sum, v) : v;
 }

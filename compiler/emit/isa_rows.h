@@ -6,7 +6,7 @@
 #include "isa.h"
 
 extern const isa isa_amx, isa_avx512_bf16, isa_avx512_vnni, isa_avx_vnni, isa_avx2, isa_ssse3; /* isa_x86.c */
-extern const isa isa_dotprod;                                              /* isa_arm.c */
-extern const isa isa_generic;                                              /* isa_generic.c */
+extern const isa isa_dotprod, isa_neon;                                                        /* isa_arm.c */
+extern const isa isa_generic;                                                                  /* isa_generic.c */
 
 #endif
