@@ -29,13 +29,13 @@ static char *join_features(arena *a, const char *x, const char *y) {
     return arena_printf(a, "%s%s%s", x, *x && *y ? "," : "", y);
 }
 
-/* What the ABI of a triple promises beyond its architecture's least, where LLVM's generic CPU has
-   only that and would call a library to add two numbers. */
+/* What the ABI of a triple promises: an ISA row asks for it, or LLVM's generic CPU has only its architecture's least
+   and would call a library to add two numbers. */
 static const char *abi_features(const char *triple) {
     static const struct {
         const char *arch, *system, *features;
     } rows[] = {
-        {"aarch64", "", "+neon"},
+        {"aarch64", "", "+fp-armv8,+neon"},
         {"riscv64", "linux", "+m,+a,+f,+d,+c"},
         {"arm", "eabihf", "+vfp2"},
     };
@@ -65,9 +65,12 @@ static bool check_x86_features(arena *a, diag *d, const char *features) {
     return true;
 }
 
-/* What this machine's processor has and the system lets programs use; LLVM asks the processor. */
-static const char *native_features(arena *a) {
+/* What this machine's processor has and the system lets programs use; LLVM asks the processor, but not for the dot
+   product. */
+static const char *native_features(arena *a, const char *triple) {
     const char *known = take_message(a, LLVMGetHostCPUFeatures());
+    if (!strncmp(triple, "aarch64", 7))
+        return cpu_can_run("aarch64 dotprod") ? join_features(a, known, "+dotprod") : known;
     return strstr(known, "+amx-tile") && !cpu_can_run("x86_64 amx") ? join_features(a, known, "-amx-tile") : known;
 }
 
@@ -81,12 +84,12 @@ static bool choose_cpu(target *t, arena *a, diag *d, bool native, const char *cp
     if (!strcmp(cpu, "native")) {
         if (!native) return diag_error(d, "--cpu=native needs the target to be this machine");
         t->cpu = take_message(a, LLVMGetHostCPUName());
-        known = native_features(a);
+        known = native_features(a, t->triple);
     } else {
         t->cpu = arena_copy_text(a, cpu, strlen(cpu));
         known = isa_cpu_features(cpu);
-        if (!known && !strncmp(t->triple, "x86_64", 6))
-            return diag_error(d, "--cpu=%s is not known; x86-64-v3, x86-64-v4, znver4, "
+        if ((!known || strstr(known, "+neon")) && !strncmp(t->triple, "x86_64", 6))
+            return diag_error(d, "--cpu=%s is not known; x86-64-v2, x86-64-v3, x86-64-v4, znver4, "
                               "icelake-server and others of LLVM's names are, and --features=LIST "
                               "adds to them", cpu);
         if (!known || !*known) known = abi_features(t->triple);

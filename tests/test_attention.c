@@ -144,23 +144,29 @@ static void check_isa(const compiled_variant *v, size_t step) {
 
 static void check_native(void **state) {
     (void)state;
-    check_isa(&compiled_isas[0], 1);
+    check_isa(&compiled_isas[COMPILED_NATIVE], 1);
 }
 
 static void check_avx2(void **state) {
     (void)state;
-    check_isa(&compiled_isas[2], 2);
+    check_isa(&compiled_isas[COMPILED_AVX2], 2);
+}
+
+static void check_ssse3(void **state) {
+    (void)state;
+    check_isa(&compiled_isas[COMPILED_SSSE3], 3);
 }
 
 static void check_generic(void **state) {
     (void)state;
-    check_isa(&compiled_isas[3], 3);
+    check_isa(&compiled_isas[COMPILED_GENERIC], 3);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_native),
         cmocka_unit_test(check_avx2),
+        cmocka_unit_test(check_ssse3),
         cmocka_unit_test(check_generic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

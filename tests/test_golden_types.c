@@ -11,11 +11,6 @@
 
 enum { CHUNK = 64, STORIES = 2, THREE_BATCHES = 3 * 7 };
 
-static const compiled_variant variants[] = {
-    {"native", "", ""}, {"avx2", "--cpu=x86-64-v3", X86_V3}, {"ssse3", "--cpu=x86-64-v2", X86_V2},
-    {"generic", "--cpu=x86-64", "sse2"},
-};
-
 /* A token of a small batch has the logits it has alone, to the bit. */
 static void compare_few(const golden_type *type, const compiled_variant *v, const golden *truth) {
     char path[256];
@@ -90,23 +85,29 @@ static void check(const compiled_variant *v) {
 
 static void check_native(void **state) {
     (void)state;
-    check(&variants[0]);
+    check(&compiled_isas[COMPILED_NATIVE]);
 }
 
 static void check_avx2(void **state) {
     (void)state;
-    check(&variants[1]);
+    check(&compiled_isas[COMPILED_AVX2]);
+}
+
+static void check_ssse3(void **state) {
+    (void)state;
+    check(&compiled_isas[COMPILED_SSSE3]);
 }
 
 static void check_generic(void **state) {
     (void)state;
-    check(&variants[2]);
+    check(&compiled_isas[COMPILED_GENERIC]);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_native),
         cmocka_unit_test(check_avx2),
+        cmocka_unit_test(check_ssse3),
         cmocka_unit_test(check_generic),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -191,10 +191,15 @@ val emit_input_token(emit *e, const op *o, const value *v, val token);
 
 /* ---- emit_math.c */
 
-val emit_half_to_f32(emit *e, val half_bits); /* i16 or <n x i16> */
+val emit_half_to_f32(emit *e, val half_bits); /* i16 or <n x i16>; as fast for subnormals */
 val emit_f32_to_half(emit *e, val v);         /* rounds to nearest, ties to even; → i16s */
 val emit_bf16_to_f32(emit *e, val bits);
 val emit_f32_to_bf16(emit *e, val v);
+
+/* f32s of these bits (i32s), finite, times 2^by, as which no subnormal f32 is met: those that are of a smaller type,
+   moved to their place, become what they are. -0 becomes 0. */
+val emit_raise_exponent(emit *e, val bits, uint32_t by);
+
 val emit_sum(emit *e, val v);                       /* of a vector's elements, by halves */
 val emit_max_element(emit *e, val v);
 
@@ -210,7 +215,8 @@ val emit_silu(emit *e, val v);
 void emit_sincos(emit *e, val angle, val *sine, val *cosine); /* f64s */
 val emit_round_i32(emit *e, val v);                 /* |v| < 2^22, ties to even */
 
-/* `n` numbers at `pointer` as stored in `from` (F32, F16, BF16), as f32: a scalar for n = 1. */
+/* `n` numbers at `pointer` as stored in `from` (F32, F16, BF16), as f32: a scalar for n = 1. Subnormal halves may
+   take long. */
 val emit_load_f32(emit *e, enum quant_type from, val pointer, uint32_t n);
 
 /* ---- emit_rope.c */
@@ -257,8 +263,8 @@ bool emit_weights_are_far(const emit *e);
 
 /* Weights in bytes [from, to) of `at` are read next. Where they are far, the cache lines that begin `ahead` bytes
    behind those are asked for, so that each is once while a row is gone through. Without asking ahead (0), loads
-   are not moved over this point, for a processor's own prefetchers follow addresses that rise: as LLVM orders the
-   loads of a straight-line row, Zen 4 read Q8_0 with 14 GB/s in place of 25. */
+   are not moved over this point (but where isa.spills_in_order), for a processor's own prefetchers follow addresses
+   that rise: as LLVM orders the loads of a straight-line row, Zen 4 read Q8_0 with 14 GB/s in place of 25. */
 void emit_come_to(emit *e, val at, uint64_t from, uint64_t to, uint32_t ahead);
 
 /* How many bytes into a row element `at` (i64) stands, the first of a block. */

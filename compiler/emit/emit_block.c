@@ -78,8 +78,7 @@ static val scales_ue4m3(emit *e, const emit_block *b, val block) {
     val nan = LLVMBuildICmp(e->builder, LLVMIntEQ, bits, emit_splat_int(e, e->i8, 0x7f, f->count), "");
     val moved = emit_cast(e, LLVMZExt, and_const(e, bits, 0x7f), e->i32);
     moved = LLVMBuildShl(e->builder, moved, emit_splat_int(e, e->i32, 20, f->count), "");
-    val x = LLVMBuildBitCast(e->builder, moved, emit_vector(e->f32, f->count), "");
-    x = emit_fmul(e, x, emit_splat_f32(e, 0x1p119, f->count));
+    val x = emit_raise_exponent(e, moved, 119);
     return LLVMBuildSelect(e->builder, nan, LLVMConstNull(LLVMTypeOf(x)), x, "");
 }
 

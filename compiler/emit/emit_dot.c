@@ -31,7 +31,7 @@ void emit_come_to(emit *e, val at, uint64_t from, uint64_t to, uint32_t ahead) {
     if (!emit_weights_are_far(e)) return;
     if (ahead)
         emit_prefetch_lines(e, at, from + ahead, to + ahead);
-    else if (!e->isa->unordered)
+    else if (!e->isa->spills_in_order)
         emit_in_order(e);
 }
 

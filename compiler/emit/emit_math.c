@@ -1,5 +1,6 @@
 /* The evaluating part's own mathematics: it calls no library. Everything works on a scalar or a
- * vector of any length, and honours subnormals: no flush to zero, no fast-math. */
+ * vector of any length, and honours subnormals: no flush to zero, no fast-math (but for NEON of 32-bit Arm, which
+ * knows none). */
 #include "emit.h"
 
 #include <math.h>
@@ -58,21 +59,23 @@ static val where_special(emit *e, val in_place, uint64_t bits) {
     return and_bits(e, all_ones_where_equal(e, and_bits(e, in_place, 0x0f800000), 0x0f800000), bits);
 }
 
-/* The exponent is made larger by 112, or by 224 for infinity and NaN. A subnormal gets that of the smallest normal,
-   and loses it again in f32. */
+/* Zeros and subnormals get the exponent of the smallest normal, and lose it again as f32s. */
+val emit_raise_exponent(emit *e, val bits, uint32_t by) {
+    val small = all_ones_where_equal(e, and_bits(e, bits, 0x7f800000), 0);
+    val raised = emit_add(e, bits, splat_i32(e, (uint64_t)by << 23, bits));
+    raised = emit_add(e, raised, and_bits(e, small, 1 << 23));
+    val power = LLVMBuildAnd(e->builder, raised, and_bits(e, small, 0xff800000), ""); /* with the sign */
+    return emit_fsub(e, bits_as(e, raised, e->f32), bits_as(e, power, e->f32));
+}
+
 static val half_to_f32_by_bits(emit *e, val half_bits) {
     val moved = half_in_place(e, half_bits);
-    val subnormal = all_ones_where_equal(e, and_bits(e, moved, 0x0f800000), 0);
-    val less = and_bits(e, subnormal, 0xff800000); /* -(1 << 23) as well */
-    val bits = emit_add(e, moved, emit_add(e, where_special(e, moved, 112u << 23), splat_i32(e, 112u << 23, moved)));
-    bits = emit_sub(e, bits, less);
-    less = LLVMBuildAnd(e->builder, bits, less, ""); /* 2^-14 with the sign */
-    val number = emit_fsub(e, bits_as(e, bits, e->f32), bits_as(e, less, e->f32));
+    val number = emit_raise_exponent(e, emit_add(e, moved, where_special(e, moved, 112u << 23)), 112);
     return bits_as(e, or(e, bits_as(e, number, e->i32), and_bits(e, moved, 0x80000000)), e->f32); /* of -0, too */
 }
 
-/* In fewer steps, but where there is a subnormal, a processor may take a hundred cycles. Of a matrix's numbers few
-   are; of the scales of its blocks all may be. */
+/* In fewer steps, but a subnormal f32 may take a processor a hundred cycles, and is zero for NEON of 32-bit Arm. Of a
+   matrix's numbers few are subnormal halves; of the scales of its blocks all may be. */
 static val half_to_f32_by_product(emit *e, val half_bits) {
     val moved = half_in_place(e, half_bits);
     val number = emit_fmul(e, bits_as(e, moved, e->f32), splat_f32(e, 0x1p112, moved));

@@ -13,14 +13,15 @@ const isa *const isa_rows[] = {
 /* What CPU names imply, as far as the rows above ask. */
 #define SSSE3       "+sse3,+ssse3"
 #define SSE42       SSSE3 ",+sse4.1,+sse4.2"
-#define AVX2        SSE42 ",+avx,+avx2,+fma,+f16c"
+#define AVX         SSE42 ",+avx"
+#define AVX2        AVX ",+avx2,+fma,+f16c"
 #define AVX_VNNI    AVX2 ",+avxvnni"
 #define AVX512      AVX2 ",+avx512f,+avx512bw,+avx512vl,+avx512dq"
 #define AVX512_VNNI AVX512 ",+avx512vnni"
 #define AVX512_BF16 AVX512_VNNI ",+avx512bf16"
 #define AMX         AVX512_BF16 ",+avxvnni,+amx-tile,+amx-int8,+amx-bf16"
 #define NEON        "+neon"
-#define DOTPROD     NEON ",+dotprod"
+#define DOTPROD     "+fp-armv8," NEON ",+dotprod"
 
 typedef struct cpu {
     const char  *name, *features;
@@ -56,9 +57,14 @@ static const cpu cpus[] = {
     {"goldmont", SSE42, {0}},
     {"goldmont-plus", SSE42, {0}},
     {"tremont", SSE42, {0}},
-    {"sandybridge", SSE42, {0}},
-    {"ivybridge", SSE42 ",+f16c", {0}},
-    {"btver2", SSE42 ",+f16c", {0}},
+    {"btver1", SSSE3, {0}},
+    {"sandybridge", AVX, {0}},
+    {"ivybridge", AVX ",+f16c", {0}},
+    {"btver2", AVX ",+f16c", {0}},
+    {"bdver1", AVX, {0}},
+    {"bdver2", AVX ",+fma,+f16c", {0}},
+    {"bdver3", AVX ",+fma,+f16c", {0}},
+    {"bdver4", AVX2, {0}},
     {"x86-64-v3", AVX2, ZEN3},
     {"haswell", AVX2, HALVES_COST},
     {"broadwell", AVX2, HALVES_COST},
@@ -93,7 +99,8 @@ static const cpu cpus[] = {
     /* Zen 5, rows of 2048 Q8_0: 32 GB/s in place of 17; 8 KiB to 128 KiB differed little. */
     {"znver5", AVX512_BF16 ",+avxvnni",
      {.prefetch = {.bytes = 16u << 10, .packed = 16u << 10, .pairs = 16u << 10, .least = FROM_MEMORY}}},
-    /* Of 32 bits, for which LLVM's names imply no vectors, as clang's do. */
+    /* Of 32 bits: what clang takes these to have, where LLVM as Debian builds it takes them to have no vectors. Some
+       A5 and A9 have none. */
     {"cortex-a5", NEON, {0}},
     {"cortex-a7", NEON, {0}},
     {"cortex-a8", NEON, {0}},

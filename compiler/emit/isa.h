@@ -77,7 +77,7 @@ typedef struct isa {
     uint32_t    registers; /* vector registers */
     uint32_t    tokens;    /* of a prompt, taken at a time: their sums fit the registers; 2^n */
     bool        native_f16;       /* LLVM converts f16 without calling a library */
-    bool        unordered;        /* LLVM, made to keep weights' loads in their order, spills what it has loaded */
+    bool        spills_in_order;  /* LLVM, made to keep weights' loads in their order, spills what it has loaded */
     bool        masks;            /* the bits of a register choose lanes of a vector */
     bool        unsigned_weights; /* the dot takes w + 128: the excess is in `corrections` */
 

@@ -42,7 +42,7 @@ static val neon_look_up(emit *e, const int8_t table[16], val index) {
 const isa isa_dotprod = {
     .name = "dotprod",
     .arch = "aarch64",
-    .features = "neon dotprod",
+    .features = "fp-armv8 neon dotprod",
     .lanes = 4,
     .registers = 32,
     .tokens = 4,
@@ -61,7 +61,7 @@ const isa isa_dotprod = {
 
 /* The first or the second i16 of each i32 lane. */
 static val half_of_lanes(emit *e, val lanes, uint32_t which) {
-    if (which) lanes = LLVMBuildLShr(e->builder, lanes, emit_splat_int(e, e->i32, 16, 4), "");
+    if (which) lanes = LLVMBuildLShr(e->builder, lanes, emit_splat_int(e, e->i32, 16, emit_length(lanes)), "");
     return emit_cast(e, LLVMTrunc, lanes, e->i16);
 }
 
@@ -78,7 +78,7 @@ static val neon_dot_rows(emit *e, val weights, val activations, val sum) {
 const isa isa_neon = {
     .name = "neon",
     .arch = "aarch64",
-    .features = "neon",
+    .features = "fp-armv8 neon",
     .lanes = 4,
     .registers = 32,
     .tokens = 4,

@@ -21,7 +21,7 @@ val generic_dot(emit *e, val weights, val activations, val sum) {
 }
 
 /* Even and odd i16 of both sides. */
-val generic_dot_rows(emit *e, val weights, val activations, val sum) {
+static val generic_dot_rows(emit *e, val weights, val activations, val sum) {
     uint32_t n = emit_length(sum);
     type     words = emit_vector(e->i16, 2 * n);
     val      w = LLVMBuildBitCast(e->builder, weights, words, "");

@@ -5,7 +5,6 @@
 #include "emit.h"
 
 val generic_dot(emit *e, val weights, val activations, val sum);
-val generic_dot_rows(emit *e, val weights, val activations, val sum);
 val generic_dot_pairs(emit *e, val weights, val activations);
 val generic_dot_words(emit *e, val a, val b, val sum);
 

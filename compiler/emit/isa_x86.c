@@ -33,8 +33,8 @@ static val vnni_dot_bf16(emit *e, val weights, val activations, val sum) {
 
 /* The intrinsic for vectors of `bytes` bytes; of longer ones than registers are, for parts of them. */
 static val by_width(emit *e, const char *const names[3], uint32_t bytes, val *args, uint32_t n) {
-    if (bytes <= 4 * e->isa->lanes)
-        return emit_intrinsic(e, names[bytes == 64 ? 2 : bytes == 32 ? 1 : 0], NULL, args, n);
+    const char *name = names[bytes == 64 ? 2 : bytes == 32 ? 1 : 0];
+    if (bytes <= 4 * e->isa->lanes) return emit_intrinsic(e, name, NULL, args, n);
     val halves[2], part[3];
     for (uint32_t h = 0; h < 2; h++) {
         for (uint32_t i = 0; i < n; i++) {
@@ -70,7 +70,7 @@ static val x86_dot_rows(emit *e, val weights, val activations, val sum) {
 /* |w| · (x with w's sign): pairs of products are added in i16, which holds them as |x| <= 127 and
    |w| <= 128. */
 static val x86_dot_signed_pairs(emit *e, val weights, val activations) {
-    static const char *const names[3] = {"llvm.x86.ssse3.psign.b.128", "llvm.x86.avx2.psign.b"};
+    static const char *const names[3] = {"llvm.x86.ssse3.psign.b.128", "llvm.x86.avx2.psign.b"}; /* no longer one */
     val abs_args[] = {weights, LLVMConstInt(e->i1, 0, false)};
     val magnitude = emit_intrinsic(e, "llvm.abs", LLVMTypeOf(weights), abs_args, 2);
     val args[] = {activations, weights};
@@ -276,7 +276,7 @@ const isa isa_ssse3 = {
     .lanes = 4,
     .registers = 16,
     .tokens = 2,
-    .unordered = true,
+    .spills_in_order = true,
     .dot_length = 32,
     .dot = x86_dot,
     .tile_vectors = 2,
