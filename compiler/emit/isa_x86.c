@@ -242,54 +242,30 @@ const isa isa_avx_vnni = {
     .look_up = x86_look_up,
 };
 
+/* Rows without an instruction that adds four products have this in common. */
+#define PAIRS_ROW                                                                                  \
+    .arch = "x86_64", .registers = 16, .dot_length = 32, .dot = x86_dot,                           \
+    .tile_vectors = 2, .tile_tokens = 4, .plain_tokens = 4, .tile_columns = 2, .tile_steps = 2,    \
+    .pair_tokens = 4, .pair_steps = 4,                                                             \
+    .dot_rows = x86_dot_rows, .dot_bytes = x86_dot_bytes, .dot_pairs = x86_dot_pairs,              \
+    .dot_signed_pairs = x86_dot_signed_pairs, .dot_words = x86_dot_words, .look_up = x86_look_up
+
 const isa isa_avx2 = {
     .name = "avx2",
-    .arch = "x86_64",
     .features = AVX2,
+    PAIRS_ROW,
     .lanes = 8,
-    .registers = 16,
     .tokens = 4,
     .native_f16 = true,
-    .dot_length = 32,
-    .dot = x86_dot,
-    .tile_vectors = 2,
-    .tile_tokens = 4,
-    .plain_tokens = 4,
     .panel_rows = 4,
     .panel_tokens = 3,
-    .tile_columns = 2,
-    .tile_steps = 2,
-    .pair_tokens = 4,
-    .pair_steps = 4,
-    .dot_rows = x86_dot_rows,
-    .dot_bytes = x86_dot_bytes,
-    .dot_pairs = x86_dot_pairs,
-    .dot_signed_pairs = x86_dot_signed_pairs,
-    .dot_words = x86_dot_words,
-    .look_up = x86_look_up,
 };
 
 const isa isa_ssse3 = {
     .name = "ssse3",
-    .arch = "x86_64",
     .features = SSSE3,
+    PAIRS_ROW,
     .lanes = 4,
-    .registers = 16,
     .tokens = 2,
     .spills_in_order = true,
-    .dot_length = 32,
-    .dot = x86_dot,
-    .tile_vectors = 2,
-    .tile_tokens = 4,
-    .plain_tokens = 4,
-    .tile_columns = 2,
-    .tile_steps = 2,
-    .pair_tokens = 4,
-    .pair_steps = 4,
-    .dot_rows = x86_dot_rows,
-    .dot_bytes = x86_dot_bytes,
-    .dot_pairs = x86_dot_pairs,
-    .dot_signed_pairs = x86_dot_signed_pairs,
-    .dot_words = x86_dot_words,
-    .look_up = x86_look_up,
 };
