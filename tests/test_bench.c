@@ -6,13 +6,12 @@
 
 #include "bench.h"
 #include "child.h"
-#include "emit.h"
+#include "emitted_code.h"
 #include "engine.h"
 #include "engine_fixture.h"
 #include "session.h"
 #include "strict_html.h"
 #include "strict_json.h"
-#include "target.h"
 
 #include <math.h>
 #include <signal.h>
@@ -567,29 +566,17 @@ static void peaks_are_what_they_say(void **state) {
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         if (!compiled_can_run(compiled_isas[rows[i].isa].needs)) continue;
-        arena *a = arena_new();
-        diag   d = {0};
-        target machine;
-        const void *table;
-        assert_true(target_open(&machine, a, &d, NULL, rows[i].cpu, rows[i].features));
-        LLVMContextRef context = LLVMContextCreate();
-        LLVMModuleRef  module = LLVMModuleCreateWithNameInContext("peak", context);
-        target_prepare(&machine, module);
-        emit_peak(a, module, machine.isa, rows[i].weight);
-        assert_true(target_optimize(&machine, &d, module));
-        LLVMMemoryBufferRef object = target_code(&machine, &d, module, false);
-        LLVMDisposeModule(module);
-        LLVMContextDispose(context);
-        jit  *j = jit_load(&d, object, EMIT_PEAK_SYMBOL, &table);
+        emitted_code c;
+        emitted_begin(&c, rows[i].cpu, rows[i].features);
+        emit_peak(c.memory, c.module, c.machine.isa, rows[i].weight);
+        const emit_peak_table *table = emitted_end(&c, EMIT_PEAK_SYMBOL);
         void *memory = aligned_alloc(64, EMIT_PEAK_BYTES);
-        assert_true(j && memory);
-        bool pairs = machine.isa->pair_tokens && rows[i].weight == QUANT_Q4_K;
-        check_products(table, machine.isa->tile_columns, pairs, memory);
+        assert_non_null(memory);
+        bool pairs = c.machine.isa->pair_tokens && rows[i].weight == QUANT_Q4_K;
+        check_products(table, c.machine.isa->tile_columns, pairs, memory);
         check_reads(table, memory);
         free(memory);
-        jit_free(j);
-        target_close(&machine);
-        arena_free(a);
+        emitted_free(&c);
     }
 }
 

@@ -1,16 +1,13 @@
 /* Numbers of 16 bits as f32, by the code that is emitted: every one of them, for CPUs that convert them with an
  * instruction and for those that have none. */
-#include "compiled_model.h"
+#include "emitted_code.h"
 
 #include <math.h>
 #ifdef __x86_64__
 #include <xmmintrin.h>
 #endif
 
-#include "emit.h"
-#include "jit.h"
 #include "quant.h"
-#include "target.h"
 
 enum { AT_ONCE = 8, HALVES = 1 << 16 };
 
@@ -22,9 +19,8 @@ static val converted(emit *e, enum quant_type weight, bool scales, val from, uin
     return emit_half_to_f32(e, emit_load(e, emit_vector(e->i16, n), from, 2));
 }
 
-static void emit_conversion(arena *a, LLVMModuleRef module, const isa *row, enum quant_type weight, bool scales,
-                            uint32_t n) {
-    emit e = {.memory = a, .module = module, .isa = row};
+static void emit_conversion(emitted_code *c, enum quant_type weight, bool scales, uint32_t n) {
+    emit e = {.memory = c->memory, .module = c->module, .isa = c->machine.isa};
     emit_begin(&e);
     LLVMTypeRef params[] = {e.ptr, e.ptr};
     emit_function_begin(&e, "convert", e.none, params, 2);
@@ -66,25 +62,11 @@ static void check_all(conversion *convert, enum quant_type weight, bool scales, 
 
 static void check_at(const compiled_variant *v, const char *cpu, enum quant_type weight, bool scales, uint32_t n) {
     if (!compiled_can_run(v->needs)) return;
-    arena      *a = arena_new();
-    diag        d = {0};
-    target      machine;
-    const void *convert;
-    assert_true(target_open(&machine, a, &d, NULL, cpu, NULL));
-    LLVMContextRef context = LLVMContextCreate();
-    LLVMModuleRef  module = LLVMModuleCreateWithNameInContext("convert", context);
-    target_prepare(&machine, module);
-    emit_conversion(a, module, machine.isa, weight, scales, n);
-    assert_true(target_optimize(&machine, &d, module));
-    LLVMMemoryBufferRef object = target_code(&machine, &d, module, false);
-    LLVMDisposeModule(module);
-    LLVMContextDispose(context);
-    jit *j = jit_load(&d, object, "convert", &convert);
-    assert_non_null(j);
-    check_all((conversion *)(uintptr_t)convert, weight, scales, v->name);
-    jit_free(j);
-    target_close(&machine);
-    arena_free(a);
+    emitted_code c;
+    emitted_begin(&c, cpu, NULL);
+    emit_conversion(&c, weight, scales, n);
+    check_all((conversion *)(uintptr_t)emitted_end(&c, "convert"), weight, scales, v->name);
+    emitted_free(&c);
 }
 
 static void check(const compiled_variant *v, const char *cpu, enum quant_type weight, bool scales) {
