@@ -17,7 +17,10 @@
 
 enum { COUNT = 40 };
 
-static const double most_nmse = 4e-5; /* sums of another order, and activations rounded to 8 bits after them */
+/* Sums of another order, and activations rounded to 8 bits after them. Of SSSE3 one model has 2.1e-5. */
+static double most_nmse(const compiled_variant *v) {
+    return strcmp(v->name, "ssse3") ? 2e-5 : 4e-5;
+}
 
 static char compiler[4096];
 
@@ -52,9 +55,9 @@ static void check_model(const char *gguf, const char *arch, const compiled_varia
     float *few = compiled_logits(b, NULL, tokens, COUNT, 7, 3);
     float *many = compiled_logits(b, NULL, tokens, COUNT, COUNT, 2);
     double nmse = compiled_nmse(one, expected, (size_t)COUNT * a->n_vocab);
-    if (!(nmse <= most_nmse)) fail_msg("%s, %s: NMSE %.3g against the GGUF file", name, v->name, nmse);
+    if (!(nmse <= most_nmse(v))) fail_msg("%s, %s: NMSE %.3g against the GGUF file", name, v->name, nmse);
     nmse = compiled_nmse(many, one, (size_t)COUNT * a->n_vocab);
-    if (!(nmse <= most_nmse)) fail_msg("%s, %s: NMSE %.3g of a batch", name, v->name, nmse);
+    if (!(nmse <= most_nmse(v))) fail_msg("%s, %s: NMSE %.3g of a batch", name, v->name, nmse);
     if (!same_rows(one, few, a)) fail_msg("%s, %s: batches of 7 differ from single tokens", name, v->name);
     free(expected);
     free(one);
