@@ -14,21 +14,30 @@
 
 #define COMPILATION_VERSION "ggufc " GGUFC_VERSION
 
+/* What is made of the graph for a CPU. */
+typedef struct variant {
+    target              target;
+    const char         *symbol; /* of its ggufc_model */
+    plan               *plan;
+    LLVMModuleRef       module;
+    LLVMMemoryBufferRef object;
+} variant;
+
 typedef struct compilation {
     const ggufc_compile_options *options;
     arena     *memory;
     diag       messages;
     gguf_file *file;
     graph     *graph;
-    plan      *plan;
-    target     target;
+
+    uint32_t n_ctx;    /* positions in the cache, from the plan on */
+    variant *variants; /* best first: one, or as many as --cpu names */
+    uint32_t n_variants;
+    variant *variant; /* of these the one that the stages work on */
 
     vocab_tables   vocab;
     bool           has_vocab;
     LLVMContextRef context;
-    LLVMModuleRef  module;
-
-    LLVMMemoryBufferRef object;
 } compilation;
 
 /* Runs the stages up to options->stop_after, in order. `c` has its options, messages and memory

@@ -1,6 +1,7 @@
 /* The pipeline, from top to bottom:
  *
- *     model.gguf ── gguf ── arch ── resolve ── fuse ── plan ── emit ── target ── link ── output
+ *     model.gguf ── gguf ── arch ── resolve ── fuse ─┬─ plan ── emit ── target ─┬─ link ── output
+ *                                                    └─ … for another CPU ──────┘
  *
  * Each stage is a function of one `compilation`; the table `stages` is their order. Memory of the
  * whole compilation is one arena; what LLVM owns is disposed of in one place, at the end.
@@ -173,18 +174,47 @@ bool compilation_check_heads(compilation *c) {
     return true;
 }
 
+/* How a name is part of another. */
+static const char *as_name(arena *a, const char *text) {
+    char *name = arena_copy_text(a, text, strlen(text));
+    for (char *c = name; *c; c++)
+        if (*c == '-') *c = '_';
+    return name;
+}
+
+static bool open_targets(compilation *c) {
+    const ggufc_compile_options *o = c->options;
+    bool        linked = o->emit == GGUFC_EMIT_EXE || o->emit == GGUFC_EMIT_LIB;
+    const char *symbol = o->emit == GGUFC_EMIT_EXE ? DEFAULT_SYMBOL : o->symbol;
+    target      one = {0}, *all = &one;
+    c->n_variants = 1;
+    bool ok = linked ? target_open_each(&all, &c->n_variants, c->memory, &c->messages, o->target, o->cpu, o->features)
+                     : target_open(&one, c->memory, &c->messages, o->target, o->cpu, o->features);
+    c->variant = c->variants = ARENA_ARRAY(c->memory, variant, c->n_variants);
+    for (uint32_t i = 0; i < c->n_variants; i++) c->variants[i] = (variant){.target = all[i], .symbol = symbol};
+    for (uint32_t i = 1; ok && i < c->n_variants; i++)
+        c->variants[i].symbol = arena_printf(c->memory, "%s_%s", symbol, as_name(c->memory, all[i].isa->name));
+    return ok;
+}
+
+/* What is the same for all of them. */
+static bool begin_variants(compilation *c) {
+    if (!compilation_check_heads(c) || !open_targets(c)) return false;
+    if (c->options->pack && c->n_variants > 1)
+        return diag_error(&c->messages, "--pack lays weights out for one CPU: --cpu names %u", c->n_variants);
+    c->n_ctx = compilation_choose_ctx(c);
+    return true;
+}
+
 static bool stage_plan(compilation *c) {
-    if (!compilation_check_heads(c)) return false;
-    if (!target_open(&c->target, c->memory, &c->messages, c->options->target, c->options->cpu,
-                     c->options->features))
-        return false;
-    plan_options options = {.n_ctx = compilation_choose_ctx(c), .n_batch = c->options->batch,
-                            .trace = c->options->trace, .pack = c->options->pack};
-    if (options.pack && !packed_supported(c->target.isa))
+    const target *t = &c->variant->target;
+    plan_options  options = {.n_ctx = c->n_ctx, .n_batch = c->options->batch,
+                             .trace = c->options->trace, .pack = c->options->pack};
+    if (options.pack && !packed_supported(t->isa))
         return diag_error(&c->messages, "--pack is for x86-64 from SSSE3 on and AArch64 with the dot product; "
-                          "this target is %s", c->target.name);
+                          "this target is %s", t->name);
     if (options.n_batch > options.n_ctx) options.n_batch = options.n_ctx;
-    c->plan = pass_plan(c->graph, c->target.isa, &options);
+    c->variant->plan = pass_plan(c->graph, t->isa, &options);
     return true;
 }
 
@@ -255,11 +285,11 @@ void compilation_describe_file(compilation *c, ggufc_model *m) {
 
 /* The executable reads the packed file in place of the GGUF file, whose fingerprint is in its header. */
 static bool describe_packed(compilation *c, emit_facts *facts) {
-    packed_header header = packed_describe(c->file, c->plan, c->target.isa);
+    packed_header header = packed_describe(c->file, c->variant->plan, c->variant->target.isa);
     const char   *path = compilation_packed_path(c);
     if (!path) return false;
     facts->path = path;
-    facts->file_bytes = c->plan->packed_bytes;
+    facts->file_bytes = c->variant->plan->packed_bytes;
     facts->index_offset = 0;
     facts->index_bytes = sizeof header;
     facts->index_hash = ggufc_index_hash((const uint8_t *)&header, sizeof header);
@@ -269,16 +299,20 @@ static bool describe_packed(compilation *c, emit_facts *facts) {
 }
 
 static bool stage_emit(compilation *c) {
-    if (!compilation_read_vocab(c)) return false;
-    c->context = LLVMContextCreate();
-    c->module = LLVMModuleCreateWithNameInContext(base_name(c->file->path), c->context);
-    target_prepare(&c->target, c->module);
+    variant *v = c->variant;
+    bool     first = v == c->variants, last = v + 1 == c->variants + c->n_variants;
+    if (first && !compilation_read_vocab(c)) return false;
+    if (first) c->context = LLVMContextCreate();
+    v->module = LLVMModuleCreateWithNameInContext(base_name(c->file->path), c->context);
+    target_prepare(&v->target, v->module);
     ggufc_model file;
     compilation_describe_file(c, &file);
     emit_facts facts = {
-        .symbol = c->options->emit == GGUFC_EMIT_EXE ? DEFAULT_SYMBOL : c->options->symbol,
+        .symbol = v->symbol,
+        .first = first ? NULL : c->variants->symbol,
+        .next = last ? NULL : v[1].symbol,
         .name = compilation_model_name(c),
-        .target = c->target.name,
+        .target = v->target.name,
         .version = COMPILATION_VERSION,
         .path = file.path,
         .vocab = c->has_vocab ? &c->vocab : NULL,
@@ -289,22 +323,24 @@ static bool stage_emit(compilation *c) {
         .parts = file.parts,
         .n_parts = file.n_parts,
     };
-    if (c->plan->packed_bytes && !describe_packed(c, &facts)) return false;
-    emit_options options = {.unroll = c->options->unroll, .tuning = isa_cpu_tuning(c->target.cpu)};
-    emit_model(c->memory, c->module, c->graph, c->plan, c->target.isa, &options, &facts);
-    return target_optimize(&c->target, &c->messages, c->module);
+    if (v->plan->packed_bytes && !describe_packed(c, &facts)) return false;
+    emit_options options = {.unroll = c->options->unroll, .tuning = isa_cpu_tuning(v->target.cpu),
+                            .schedule_for = v->target.shared ? v->target.cpu : NULL};
+    emit_model(c->memory, v->module, c->graph, v->plan, v->target.isa, &options, &facts);
+    return target_optimize(&v->target, &c->messages, v->module);
 }
 
 static bool stage_target(compilation *c) {
+    variant *v = c->variant;
     if (c->options->emit == GGUFC_EMIT_LLVM_IR) return true;
-    c->object = target_code(&c->target, &c->messages, c->module, c->options->emit == GGUFC_EMIT_ASM);
-    return c->object != NULL;
+    v->object = target_code(&v->target, &c->messages, v->module, c->options->emit == GGUFC_EMIT_ASM);
+    return v->object != NULL;
 }
 
 /* ---- dumps */
 
 static bool dump_asm(compilation *c) {
-    LLVMMemoryBufferRef text = target_code(&c->target, &c->messages, c->module, true);
+    LLVMMemoryBufferRef text = target_code(&c->variant->target, &c->messages, c->variant->module, true);
     if (!text) return false;
     fwrite(LLVMGetBufferStart(text), 1, LLVMGetBufferSize(text), stdout);
     LLVMDisposeMemoryBuffer(text);
@@ -312,7 +348,7 @@ static bool dump_asm(compilation *c) {
 }
 
 static void dump_ir(compilation *c) {
-    char *text = LLVMPrintModuleToString(c->module);
+    char *text = LLVMPrintModuleToString(c->variant->module);
     fputs(text, stdout);
     LLVMDisposeMessage(text);
 }
@@ -323,7 +359,7 @@ static bool dump_after(compilation *c, enum ggufc_stage stage) {
     enum ggufc_stage last = c->options->stop_after;
     if (what & GGUFC_DUMP_GRAPH && c->graph && stage == (last < GGUFC_STAGE_FUSE ? last : GGUFC_STAGE_FUSE))
         graph_print(c->graph, stdout);
-    if (what & GGUFC_DUMP_PLAN && stage == GGUFC_STAGE_PLAN) plan_print(c->plan, stdout);
+    if (what & GGUFC_DUMP_PLAN && stage == GGUFC_STAGE_PLAN) plan_print(c->variant->plan, stdout);
     if (what & GGUFC_DUMP_LLVM_IR && stage == GGUFC_STAGE_EMIT) dump_ir(c);
     if (what & GGUFC_DUMP_ASM && stage == GGUFC_STAGE_EMIT && !dump_asm(c)) return false;
     if (fflush(stdout) || ferror(stdout))
@@ -357,21 +393,42 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-bool compilation_run(compilation *c) {
-    for (int s = 0; s <= (int)c->options->stop_after; s++) {
-        double begin = now();
-        if (!stages[s].run(c) || !dump_after(c, (enum ggufc_stage)s)) return false;
-        if (c->options->verbose)
-            diag_note(&c->messages, "%-8s %7.1f ms", stages[s].name, 1e3 * (now() - begin));
-    }
+static bool run_stage(compilation *c, int s) {
+    double begin = now();
+    if (!stages[s].run(c) || !dump_after(c, (enum ggufc_stage)s)) return false;
+    if (c->options->verbose)
+        diag_note(&c->messages, "%-8s %7.1f ms", stages[s].name, 1e3 * (now() - begin));
     return true;
 }
 
+/* Stages [from, to) as far as they are wanted. */
+static bool run_stages(compilation *c, int from, int to) {
+    for (int s = from; s < to && s <= (int)c->options->stop_after; s++)
+        if (!run_stage(c, s)) return false;
+    return true;
+}
+
+bool compilation_run(compilation *c) {
+    if (!run_stages(c, GGUFC_STAGE_GGUF, GGUFC_STAGE_PLAN)) return false;
+    if (c->options->stop_after < GGUFC_STAGE_PLAN) return true;
+    if (!begin_variants(c)) return false;
+    for (uint32_t i = 0; i < c->n_variants; i++) {
+        c->variant = &c->variants[i];
+        if (c->options->verbose && c->n_variants > 1)
+            diag_note(&c->messages, "for %s: %s", c->variant->target.cpu, c->variant->target.name);
+        if (!run_stages(c, GGUFC_STAGE_PLAN, GGUFC_STAGE_LINK)) return false;
+    }
+    return run_stages(c, GGUFC_STAGE_LINK, GGUFC_STAGE_LINK + 1);
+}
+
 void compilation_release(compilation *c) {
-    if (c->object) LLVMDisposeMemoryBuffer(c->object);
-    if (c->module) LLVMDisposeModule(c->module);
+    for (uint32_t i = 0; i < c->n_variants; i++) {
+        variant *v = &c->variants[i];
+        if (v->object) LLVMDisposeMemoryBuffer(v->object);
+        if (v->module) LLVMDisposeModule(v->module);
+        target_close(&v->target);
+    }
     if (c->context) LLVMContextDispose(c->context);
-    target_close(&c->target);
     gguf_close(c->file);
     arena_free(c->memory);
 }

@@ -61,21 +61,36 @@ bool compilation_check_output(compilation *c) {
     return output_check(&c->messages, header_path(c), inputs);
 }
 
-static bool link_object(compilation *c, const char *to) {
-    if (!c->target.native && !c->options->runtime)
+/* The objects as files, their names for the linker; less than n_variants of them where one cannot be written. */
+static uint32_t write_objects(compilation *c, const char **names) {
+    uint32_t n = 0;
+    if (c->n_variants > OUTPUT_MAX_OBJECTS) bug("%u objects", c->n_variants);
+    for (bool ok = true; ok && n < c->n_variants; n += ok) {
+        const variant *v = &c->variants[n];
+        const char    *name = arena_printf(c->memory, "%s.%s.o", c->options->output, v->target.isa->name);
+        names[n] = output_temporary(c->memory, name);
+        ok = output_write(&c->messages, names[n], LLVMGetBufferStart(v->object), LLVMGetBufferSize(v->object));
+        if (!ok) output_discard(names[n]);
+    }
+    return n;
+}
+
+static bool link_objects(compilation *c, const char *to) {
+    const target *t = &c->variant->target;
+    if (!t->native && !c->options->runtime)
         return diag_error(&c->messages, "%s: the runtime library here is for another kind of machine; "
                           "give one for %s with --runtime=FILE and its compiler with CC=…, or make "
-                          "the object alone with --emit=obj", c->options->output, c->target.triple);
+                          "the object alone with --emit=obj", c->options->output, t->triple);
     const char *runtime = output_find_runtime(c->memory, &c->messages, c->options->runtime);
     if (!runtime) return false;
-    const char *object = output_temporary(c->memory, arena_printf(c->memory, "%s.o", c->options->output));
-    bool ok = output_write(&c->messages, object, LLVMGetBufferStart(c->object),
-                           LLVMGetBufferSize(c->object));
+    const char **objects = ARENA_ARRAY(c->memory, const char *, c->n_variants);
+    uint32_t     n = write_objects(c, objects);
+    bool         ok = n == c->n_variants;
     if (ok && c->options->emit == GGUFC_EMIT_LIB)
-        ok = output_archive(&c->messages, object, runtime, to);
+        ok = output_archive(&c->messages, objects, n, runtime, to);
     else if (ok)
-        ok = output_link(&c->messages, object, runtime, to);
-    output_discard(object);
+        ok = output_link(&c->messages, objects, n, runtime, to);
+    for (uint32_t i = 0; i < n; i++) output_discard(objects[i]);
     return ok;
 }
 
@@ -85,7 +100,7 @@ static bool write_bytes(compilation *c, const char *to, const void *data, size_t
 }
 
 static bool write_ir(compilation *c, const char *to) {
-    char *text = LLVMPrintModuleToString(c->module);
+    char *text = LLVMPrintModuleToString(c->variant->module);
     bool  ok = write_bytes(c, to, text, strlen(text));
     LLVMDisposeMessage(text);
     return ok;
@@ -95,9 +110,10 @@ static bool write_output(compilation *c, const char *to) {
     switch (c->options->emit) {
     case GGUFC_EMIT_LLVM_IR: return write_ir(c, to);
     case GGUFC_EMIT_OBJ:
-    case GGUFC_EMIT_ASM: return write_bytes(c, to, LLVMGetBufferStart(c->object), LLVMGetBufferSize(c->object));
+    case GGUFC_EMIT_ASM:
+        return write_bytes(c, to, LLVMGetBufferStart(c->variant->object), LLVMGetBufferSize(c->variant->object));
     case GGUFC_EMIT_EXE:
-    case GGUFC_EMIT_LIB: return link_object(c, to);
+    case GGUFC_EMIT_LIB: return link_objects(c, to);
     }
     return false;
 }
@@ -122,9 +138,9 @@ static bool write_header(compilation *c) {
 }
 
 static bool write_packed(compilation *c, const char *path) {
-    packed_header header = packed_describe(c->file, c->plan, c->target.isa);
+    packed_header header = packed_describe(c->file, c->variant->plan, c->variant->target.isa);
     const char   *temporary = output_temporary(c->memory, path);
-    if (packed_write(&c->messages, temporary, c->graph, c->plan, &header) &&
+    if (packed_write(&c->messages, temporary, c->graph, c->variant->plan, &header) &&
         output_commit(&c->messages, temporary, path))
         return true;
     output_discard(temporary);
@@ -144,7 +160,7 @@ static bool write_result(compilation *c) {
 }
 
 bool compilation_write_output(compilation *c) {
-    const char *packed = c->plan->packed_bytes ? compilation_packed_path(c) : NULL;
+    const char *packed = c->variant->plan->packed_bytes ? compilation_packed_path(c) : NULL;
     if (packed && !write_packed(c, packed)) return false;
     if (write_result(c)) return true;
     if (packed) output_discard(packed);

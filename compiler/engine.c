@@ -22,8 +22,8 @@ static bool open_compiled(engine *e) {
     compilation *c = &e->compilation;
     const void  *symbol;
     if (!compilation_run(c)) return false;
-    LLVMMemoryBufferRef object = c->object;
-    c->object = NULL;
+    LLVMMemoryBufferRef object = c->variant->object;
+    c->variant->object = NULL;
     e->jit = jit_load(&c->messages, object, e->options.compile.symbol, &symbol);
     if (!e->jit) return false;
     e->model = *(const ggufc_model *)symbol;

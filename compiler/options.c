@@ -149,7 +149,8 @@ static const option output_rows[] = {
 };
 
 const option options_of_model[] = {
-    {"--cpu", NULL, "NAME", read_cpu, "generate for this CPU: x86-64-v3, znver4, … (default: native)"},
+    {"--cpu", NULL, "NAME[,NAME]", read_cpu,
+     "for this CPU: x86-64-v3, znver4, … (default: native); an exe or lib for several"},
     {"--features", NULL, "LIST", read_features, "CPU features to add or remove: +avx512vnni,-avx512f"},
     {"--ctx", NULL, "N", read_ctx, "positions in the key-value cache (default: as trained, at most 4096)"},
     {"--batch", NULL, "N", read_batch, "most tokens of a prompt at a time (default 256)"},

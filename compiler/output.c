@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define RUNTIME_NAME  "libggufc_runtime.a"
-#define MAX_TEMPORARY 8
+#define MAX_TEMPORARY (OUTPUT_MAX_OBJECTS + 4)
 #define MAX_CC_WORDS  16
 
 extern char **environ;
@@ -134,10 +134,10 @@ bool output_run(diag *d, const char *const *argv) {
     return true;
 }
 
-bool output_link(diag *d, const char *object, const char *runtime, const char *path) {
+bool output_link(diag *d, const char *const *objects, uint32_t n_objects, const char *runtime, const char *path) {
     static const char *const flags[] = {"-pthread", "-Wl,--gc-sections", "-Wl,-z,noexecstack", "-s"};
     const char *cc = getenv("CC");
-    const char *argv[MAX_CC_WORDS + 8];
+    const char *argv[MAX_CC_WORDS + OUTPUT_MAX_OBJECTS + 8];
     char        words[1024];
     size_t      n = 0;
     snprintf(words, sizeof words, "%s", cc && *cc ? cc : "cc");
@@ -146,7 +146,7 @@ bool output_link(diag *d, const char *object, const char *runtime, const char *p
         argv[n++] = word; /* CC may hold flags, as make's */
     argv[n++] = "-o";
     argv[n++] = path;
-    argv[n++] = object;
+    for (uint32_t i = 0; i < n_objects; i++) argv[n++] = objects[i];
     argv[n++] = runtime;
     for (size_t i = 0; i < ARRAY_LEN(flags); i++) argv[n++] = flags[i];
     argv[n] = NULL;
@@ -170,10 +170,11 @@ static bool copy_file(diag *d, const char *from, const char *to) {
     return ok;
 }
 
-/* A copy of the runtime's archive, and the object added: adding an archive's members to another
+/* A copy of the runtime's archive, and the objects added: adding an archive's members to another
    is not something every ar can do. */
-bool output_archive(diag *d, const char *object, const char *runtime, const char *path) {
-    const char *argv[] = {"ar", "qs", path, object, NULL};
+bool output_archive(diag *d, const char *const *objects, uint32_t n, const char *runtime, const char *path) {
+    const char *argv[3 + OUTPUT_MAX_OBJECTS + 1] = {"ar", "qs", path};
+    for (uint32_t i = 0; i < n; i++) argv[3 + i] = objects[i];
     return copy_file(d, runtime, path) && output_run(d, argv);
 }
 

@@ -20,11 +20,13 @@ void output_discard(const char *temporary);
 /* Runs argv[0] (found in PATH) to its end, without a shell. Reports it when it fails. */
 bool output_run(diag *d, const char *const *argv);
 
-/* Links `object` with the runtime library into an executable, by the system's cc (or $CC). */
-bool output_link(diag *d, const char *object, const char *runtime, const char *path);
+#define OUTPUT_MAX_OBJECTS 8
 
-/* Makes a static library of the members of `runtime` and `object`. */
-bool output_archive(diag *d, const char *object, const char *runtime, const char *path);
+/* Links n objects with the runtime library into an executable, by the system's cc (or $CC). */
+bool output_link(diag *d, const char *const *objects, uint32_t n, const char *runtime, const char *path);
+
+/* Makes a static library of the members of `runtime` and n objects. */
+bool output_archive(diag *d, const char *const *objects, uint32_t n, const char *runtime, const char *path);
 
 /* The runtime library: `given`, else beside the compiler, else where it is installed. NULL after
    an error was reported. */

@@ -107,9 +107,23 @@ static bool known_architecture(const char *triple) {
     return false;
 }
 
-bool target_open(target *t, arena *a, diag *d, const char *triple, const char *cpu,
-                 const char *features) {
-    *t = (target){0};
+/* What the ISA's row asks for, as LLVM takes it. */
+static char *row_features(arena *a, const isa *row) {
+    char *list = arena_printf(a, "%s", "");
+    for (const char *at = row->features ? row->features : ""; *at; at += *at == ' ') {
+        size_t n = strcspn(at, " ");
+        list = join_features(a, list, arena_printf(a, "+%.*s", (int)n, at));
+        at += n;
+    }
+    return list;
+}
+
+static LLVMTargetMachineRef create_machine(LLVMTargetRef ref, const target *t) {
+    return LLVMCreateTargetMachine(ref, t->triple, t->shared ? "generic" : t->cpu, t->features,
+                                   LLVMCodeGenLevelDefault, LLVMRelocPIC, LLVMCodeModelDefault);
+}
+
+static bool open_target(target *t, arena *a, diag *d, const char *triple, const char *cpu, const char *features) {
     initialize();
     char *host = take_message(a, LLVMGetDefaultTargetTriple());
     t->triple = triple ? take_message(a, LLVMNormalizeTargetTriple(triple)) : host;
@@ -123,16 +137,67 @@ bool target_open(target *t, arena *a, diag *d, const char *triple, const char *c
     if (LLVMGetTargetFromTriple(t->triple, &ref, &message))
         return diag_error(d, "--target=%s: %s", t->triple, take_message(a, message));
     if (!choose_cpu(t, a, d, native, cpu, features)) return false;
-    t->machine = LLVMCreateTargetMachine(ref, t->triple, t->cpu, t->features,
-                                         LLVMCodeGenLevelDefault, LLVMRelocPIC,
-                                         LLVMCodeModelDefault);
+    t->isa = isa_select(t->triple, t->features);
+    if (t->shared) t->features = join_features(a, abi_features(t->triple), row_features(a, t->isa));
+    t->machine = create_machine(ref, t);
     if (!t->machine) return diag_error(d, "LLVM has no code generator for %s", t->triple);
     t->layout = LLVMCreateTargetDataLayout(t->machine);
     if (LLVMByteOrder(t->layout) == LLVMBigEndian)
         return diag_error(d, "--target=%s is big-endian; weights are read in place, and those of a "
                           "GGUF file are little-endian", t->triple);
-    t->isa = isa_select(t->triple, t->features);
     t->name = arena_printf(a, "%.*s %s", (int)strcspn(t->triple, "-"), t->triple, t->isa->name);
+    return true;
+}
+
+bool target_open(target *t, arena *a, diag *d, const char *triple, const char *cpu, const char *features) {
+    *t = (target){0};
+    if (cpu && strchr(cpu, ','))
+        return diag_error(d, "--cpu=%s: only executables and libraries have code for several CPUs", cpu);
+    return open_target(t, a, d, triple, cpu, features);
+}
+
+/* ---- several CPUs */
+
+static uint32_t rank(const isa *row) {
+    uint32_t i = 0;
+    while (isa_rows[i] != row) i++;
+    return i;
+}
+
+/* Moves the last of n to its place, the others being in order. */
+static bool sort_in(diag *d, target *all, uint32_t n) {
+    uint32_t i = n - 1;
+    for (; i && rank(all[i].isa) <= rank(all[i - 1].isa); i--) {
+        if (all[i].isa == all[i - 1].isa)
+            return diag_error(d, "--cpu: %s and %s are the same here, %s: name one of them", all[i - 1].cpu,
+                              all[i].cpu, all[i].name);
+        target moved = all[i];
+        all[i] = all[i - 1];
+        all[i - 1] = moved;
+    }
+    return true;
+}
+
+static uint32_t count_names(const char *list) {
+    uint32_t n = 1;
+    while ((list = strchr(list, ','))) list++, n++;
+    return n;
+}
+
+bool target_open_each(target **all, uint32_t *n, arena *a, diag *d, const char *triple, const char *cpus,
+                      const char *features) {
+    uint32_t count = cpus ? count_names(cpus) : 1;
+    *all = ARENA_ARRAY(a, target, count);
+    *n = 1;
+    if (count == 1) return target_open(*all, a, d, triple, cpus, features);
+    if (features) return diag_error(d, "--features is for one CPU: --cpu names %u", count);
+    for (*n = 0; *n < count;) {
+        size_t size = strcspn(cpus, ",");
+        target *t = &(*all)[(*n)++];
+        t->shared = true;
+        if (!open_target(t, a, d, triple, arena_copy_text(a, cpus, size), NULL) || !sort_in(d, *all, *n)) return false;
+        cpus += size + 1;
+    }
     return true;
 }
 

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
+#include "cpu.h"
 #include "threads.h"
 #include "weights.h"
 
@@ -59,7 +60,17 @@ static void print_weights_file(stream *out, const ggufc_model *model, const char
     weights_close(&w);
 }
 
-void cli_info_print(stream *out, const ggufc_model *model, const char *weights_path) {
+static void print_targets(stream *out, const ggufc_model *first, const ggufc_model *chosen) {
+    char text[256];
+    print_text(out, "target:", chosen->target);
+    if (!first->next) return;
+    cpu_list_targets(first, text, sizeof text);
+    print_text(out, "compiled for:", text);
+}
+
+void cli_info_print(stream *out, const ggufc_model *first, const char *weights_path) {
+    const ggufc_model *model = cpu_choose(first);
+    if (!model) model = first;
     print_text(out, "model:", model->name);
     print_text(out, "architecture:", model->arch);
     stream_printf(out, "%-15s %" PRIu32 " million\n", "parameters:", model->n_params_m);
@@ -68,7 +79,7 @@ void cli_info_print(stream *out, const ggufc_model *model, const char *weights_p
     stream_printf(out, "%-15s %" PRIu32 " tokens, %s\n", "vocabulary:", model->n_vocab,
                   model->vocab ? "SentencePiece" : "no supported tokenizer: prompts by --tokens");
     print_text(out, "types:", model->types);
-    print_text(out, "target:", model->target);
+    print_targets(out, first, model);
     print_text(out, "compiler:", model->compiler);
     stream_printf(out, "%-15s %" PRIu32 " tokens (trained for %" PRIu32 ")\n",
                   "context:", model->n_ctx, model->n_ctx_train);
@@ -87,6 +98,8 @@ void cli_info_print(stream *out, const ggufc_model *model, const char *weights_p
 }
 
 void cli_info_print_version(stream *out, const ggufc_model *model) {
+    char targets[256];
+    cpu_list_targets(model, targets, sizeof targets);
     stream_printf(out, "%s (%s, %s), compiled by %s for %s\n", model->name, model->arch,
-                  model->types, model->compiler, model->target);
+                  model->types, model->compiler, targets);
 }

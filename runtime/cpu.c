@@ -2,6 +2,7 @@
  * a few lines. The names are those of the compiler's ISA rows. */
 #include "cpu.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #if defined(__x86_64__)
@@ -89,3 +90,14 @@ bool cpu_can_run(const char *target) {
 }
 
 #endif
+
+const ggufc_model *cpu_choose(const ggufc_model *model) {
+    while (model && !cpu_can_run(model->target)) model = model->next;
+    return model;
+}
+
+void cpu_list_targets(const ggufc_model *model, char *text, size_t size) {
+    size_t n = 0;
+    for (const ggufc_model *m = model; m && n < size; m = m->next)
+        n += (size_t)snprintf(text + n, size - n, "%s%s", m == model ? "" : ", ", m->target);
+}

@@ -61,7 +61,7 @@ ggufc_status session_resolve_ctx(const ggufc_model *model, uint32_t wanted, uint
 
 static ggufc_status session_make(ggufc_session *s, const ggufc_session_options *options,
                                  ggufc_error *error) {
-    const ggufc_model *model = options->model;
+    const ggufc_model *model = s->model;
     ggufc_status status = session_resolve_ctx(model, options->n_ctx, &s->n_ctx, error);
     if (status != GGUFC_OK) return status;
     if (options->n_threads > THREADS_MAX)
@@ -90,6 +90,14 @@ static ggufc_status session_make(ggufc_session *s, const ggufc_session_options *
     return GGUFC_OK;
 }
 
+static ggufc_status session_refuse_cpu(const ggufc_model *model, ggufc_error *error) {
+    char text[256];
+    cpu_list_targets(model, text, sizeof text);
+    return error_set(error, GGUFC_ERROR_OPTIONS,
+                     "compiled for %s, which this processor is not, or the system keeps from programs; compile for "
+                     "it, or for several CPUs at once (--cpu=NAME,NAME)", text);
+}
+
 ggufc_status ggufc_session_open(ggufc_session **session, const ggufc_session_options *options,
                                 ggufc_error *error) {
     *session = NULL;
@@ -98,13 +106,11 @@ ggufc_status ggufc_session_open(ggufc_session **session, const ggufc_session_opt
         return error_set(error, GGUFC_ERROR_OPTIONS,
                          "the model was compiled for ABI %u, this runtime has %d",
                          options->model->abi, GGUFC_ABI);
-    if (!cpu_can_run(options->model->target))
-        return error_set(error, GGUFC_ERROR_OPTIONS,
-                         "compiled for %s, which this processor is not, or the system keeps from "
-                         "programs; compile for it, or with --cpu=x86-64 for any", options->model->target);
+    const ggufc_model *model = cpu_choose(options->model);
+    if (!model) return session_refuse_cpu(options->model, error);
     ggufc_session *s = calloc(1, sizeof *s);
     if (!s) return error_set(error, GGUFC_ERROR_MEMORY, "out of memory");
-    s->model = options->model;
+    s->model = model;
     ggufc_status status = session_make(s, options, error);
     if (status != GGUFC_OK)
         ggufc_session_close(s);

@@ -11,8 +11,10 @@
     "set -e; cd $DIR; CC=aarch64-linux-gnu-gcc $GGUFC $MODEL --target=aarch64-linux-gnu $FLAGS --trace "   \
     "--ctx=64 --batch=40 --runtime=$DIR/runtime.a -o aarch64.exe; "                                        \
     "case $FLAGS in *--pack*) ;; *) set -- -m $MODEL;; esac; "                                              \
-    "qemu-aarch64 -L /usr/aarch64-linux-gnu ./aarch64.exe \"$@\" --tokens $TOKENS -n 1 -t 2 "            \
-    "--trace aarch64.gguf >aarch64.log 2>&1 || { cat aarch64.log; exit 1; }; "                             \
+    "run=\"qemu-aarch64 -cpu $PROCESSOR -L /usr/aarch64-linux-gnu ./aarch64.exe\"; "                        \
+    "$run --info >aarch64.log; grep -q \"^target: *aarch64 $RUNS\\$\" aarch64.log || { cat aarch64.log; exit 1; }; " \
+    "$run \"$@\" --tokens $TOKENS -n 1 -t 2 --trace aarch64.gguf >aarch64.log 2>&1 "                        \
+    "|| { cat aarch64.log; exit 1; }; "                                                                      \
     "$GGUFC compare reference:$MODEL aarch64.gguf --ctx=64 >aarch64.log || { cat aarch64.log; exit 1; }"
 
 /* The runtime, whose sources are in $SOURCES, as an archive. */
@@ -21,7 +23,16 @@
     "aarch64-linux-gnu-gcc -std=c11 -O2 -D_GNU_SOURCE -I$SOURCES/include -I$SOURCES/runtime -c $f "         \
     "-o ${f##*/}.o; done; aarch64-linux-gnu-ar rcs runtime.a *.c.o"
 
-static const char *const all_flags[] = {"--cpu=cortex-a76", "--cpu=cortex-a76 --pack", ""};
+/* What is compiled, where, and which instructions are then used. */
+typedef struct machine {
+    const char *flags, *processor, *runs;
+} machine;
+
+static const machine dotprod = {"--cpu=cortex-a76", "cortex-a76", "dotprod"};
+static const machine packed = {"--cpu=cortex-a76 --pack", "cortex-a76", "dotprod"};
+static const machine neon = {"", "cortex-a53", "neon"};
+static const machine both_new = {"--cpu=cortex-a53,cortex-a76", "cortex-a76", "dotprod"};
+static const machine both_old = {"--cpu=cortex-a53,cortex-a76", "cortex-a53", "neon"};
 
 static int sh(const char *script) {
     char *argv[] = {"sh", "-c", (char *)script, NULL};
@@ -42,18 +53,30 @@ static void set_path(const char *name, const char *path) {
     free(whole);
 }
 
-static void check(const char *gguf, const char *flags, const char *name) {
+static void check(const char *gguf, const machine *m, const char *name) {
     set_path("MODEL", gguf);
-    setenv("FLAGS", flags, 1);
-    if (sh(SCRIPT)) fail_msg("%s, flags \"%s\": not what the reference computes", name, flags);
+    setenv("FLAGS", m->flags, 1);
+    setenv("PROCESSOR", m->processor, 1);
+    setenv("RUNS", m->runs, 1);
+    if (sh(SCRIPT))
+        fail_msg("%s, flags \"%s\", %s: not what the reference computes", name, m->flags, m->processor);
 }
 
 static void odd_shapes(void **state) {
     (void)state;
     if (!has_tools()) skip();
+    static const machine *const machines[] = {&dotprod, &packed, &neon};
     for (size_t i = 0; i < ARRAY_LEN(odd_models); i++)
-        for (size_t k = 0; k < ARRAY_LEN(all_flags) && !*odd_models[i].template; k++)
-            check(odd_model_make(&odd_models[i], i), all_flags[k], odd_models[i].name);
+        for (size_t k = 0; k < ARRAY_LEN(machines) && !*odd_models[i].template; k++)
+            check(odd_model_make(&odd_models[i], i), machines[k], odd_models[i].name);
+}
+
+static void both_in_one_program(void **state) {
+    (void)state;
+    if (!has_tools()) skip();
+    const char *gguf = odd_model_make(&odd_models[0], 0);
+    check(gguf, &both_new, odd_models[0].name);
+    check(gguf, &both_old, odd_models[0].name);
 }
 
 static void types(void **state) {
@@ -67,8 +90,8 @@ static void types(void **state) {
         snprintf(shape, sizeof shape, "--layers 1 --embd 256 --heads 4 --kv-heads 1 --ff 256 --vocab 300 --ctx 64 "
                  "--type %s", info->name);
         const char *gguf = odd_model_make(&m, 1000 + t);
-        check(gguf, all_flags[0], info->name);
-        check(gguf, all_flags[2], info->name);
+        check(gguf, &dotprod, info->name);
+        check(gguf, &neon, info->name);
     }
 }
 
@@ -88,6 +111,7 @@ static int begin(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(odd_shapes),
+        cmocka_unit_test(both_in_one_program),
         cmocka_unit_test(types),
     };
     return cmocka_run_group_tests(tests, begin, NULL);

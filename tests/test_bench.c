@@ -130,7 +130,7 @@ static bool is_kernel(const char *json, unsigned i, bool prefill, unsigned threa
 /* The kernels of a pass are those of the compiled model: as many calls, all of the work. */
 static void check_kernels(const char *json, const engine *e, bool prefill, unsigned threads, uint32_t n_tokens,
                           uint32_t position) {
-    const plan *p = e->compilation.plan;
+    const plan *p = e->compilation.variant->plan;
     bench_cost  all = bench_cost_of_graph(e->compilation.graph, n_tokens, position);
     double      calls = 0, dots = 0, fmas = 0, bytes = 0;
     for (unsigned i = 0; i < count(json, "kernels"); i++) {

@@ -385,7 +385,7 @@ static void test_round_trip_llama(void **state) {
 /* ---- worst cases: a megabyte of each of these, in less than two seconds; a sanitizer on a busy machine took as long.
    In a time that grows with its square, it would be hours. */
 
-enum { MOST_SECONDS = SANITIZED ? 60 : 2 };
+static const double most_seconds = SANITIZED ? 60 : 2;
 
 static void check_time(const ggufc_vocab *v, const char *unit, unsigned flags) {
     size_t size = 1 << 20, unit_size = strlen(unit);
@@ -394,7 +394,7 @@ static void check_time(const ggufc_vocab *v, const char *unit, unsigned flags) {
     for (size_t i = 0; i < size; i++) text[i] = unit[i % unit_size];
     assert_true(tokenizer_encode(v, text, size, flags, NULL, 0) > 0);
     double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
-    if (seconds >= MOST_SECONDS) fail_msg("1 MiB of \"%s\" took %.1f s", unit, seconds);
+    if (seconds >= most_seconds) fail_msg("1 MiB of \"%s\" took %.1f s", unit, seconds);
     free(text);
 }
 

@@ -135,7 +135,7 @@ static bench_kernel *new_row(const timing *t, const bench_pass *pass, const op *
    be called for more rows of a weight, or fewer: that is another row of the report. */
 static bench_kernel **find_kernels(timing *t, const bench_pass *pass, const engine *e) {
     arena         *a = t->b->memory;
-    const plan    *p = e->compilation.plan;
+    const plan    *p = e->compilation.variant->plan;
     bench_kernel **rows = ARENA_ARRAY(a, bench_kernel *, t->n_calls);
     ggufc_kernel **kernels = ARENA_ARRAY(a, ggufc_kernel *, t->n_calls);
     uint32_t      *names = ARENA_ARRAY(a, uint32_t, t->n_calls);
@@ -197,7 +197,7 @@ static const value *find_value(const graph *g, const char *name) {
 static void add_owner(timing *t, owner *to, const owner *of_calls, const char *name) {
     const compilation *c = &t->b->sides[BENCH_PLAIN].engine.compilation;
     const value *v = find_value(c->graph, name);
-    uint32_t     call = v ? call_of_value(c->plan, v) : NONE;
+    uint32_t     call = v ? call_of_value(c->variant->plan, v) : NONE;
     to->row[to->n++] = call == NONE ? t->n_rows : of_calls[call].row[0];
 }
 
@@ -296,7 +296,7 @@ static bool time_passes(timing *t, ggufc_session *s, uint32_t position, uint32_t
 /* The rows' work, as much of it as is interpreted. */
 static void add_interpreted_cost(const bench *b, const bench_pass *pass, bench_kernel **rows,
                                  const owner *of_calls) {
-    const plan *p = b->sides[BENCH_PLAIN].engine.compilation.plan;
+    const plan *p = b->sides[BENCH_PLAIN].engine.compilation.variant->plan;
     for (uint32_t i = 0; i < p->n_body + p->n_head; i++) {
         bench_cost c = cost_of_call(p, i, pass->interpreted_tokens, pass->interpreted_position);
         bench_cost_add(&rows[of_calls[i].row[0]]->interpreted, &c, 1);

@@ -346,6 +346,7 @@ bool emit_function_begin(emit *e, const char *name, type result, type *params, u
     const char *bits = e->isa->lanes == 16 ? "512" : e->isa->lanes == 8 ? "256" : "128";
     add_attribute(e, e->fn, "prefer-vector-width", bits);
     add_attribute(e, e->fn, "min-legal-vector-width", bits);
+    if (e->options.schedule_for) add_attribute(e, e->fn, "tune-cpu", e->options.schedule_for);
     add_flag(e, e->fn, "nounwind");
     add_flag(e, e->fn, "noinline");
     LLVMPositionBuilderAtEnd(e->builder, LLVMAppendBasicBlockInContext(e->context, e->fn, "entry"));

@@ -29,6 +29,7 @@ typedef LLVMTypeRef  type;
 typedef struct emit_options {
     uint32_t   unroll; /* blocks of a row that stand straight-line in a decode kernel; 0: all */
     isa_tuning tuning;
+    const char *schedule_for; /* an LLVM name of a CPU; NULL: the target machine's */
 } emit_options;
 
 /* For how many tokens the calls of a list are: one, any number, or at most GGUFC_BATCH_EXACT. */
@@ -338,6 +339,11 @@ struct ggufc_part;
 
 typedef struct emit_facts {
     const char *symbol, *name, *target, *version, *path;
+
+    /* One of several modules of a model, each for a CPU: the symbols of the first, which has the vocabulary for all,
+       and of the next. NULL: it is the first, the last. */
+    const char *first, *next;
+
     const struct vocab_tables *vocab; /* NULL: none */
     uint64_t file_bytes, index_offset, index_bytes, index_hash; /* of the file of weights, at `path` */
     const struct ggufc_part *parts; /* n_parts of them; NULL, 0: the weights are one file */

@@ -95,12 +95,17 @@ static void put_calls(record *r, const char *name, const plan_call *calls, uint3
 
 /* ---- vocabulary */
 
-static void put_vocab(record *r, const vocab_tables *tables) {
-    emit *e = r->e;
-    if (!tables) {
-        put(r, LLVMConstNull(e->ptr));
-        return;
-    }
+/* What modules of one model share, and nobody else sees. NULL for `initial`: another module has it. */
+static val shared_constant(emit *e, const char *name, val initial) {
+    val g = LLVMAddGlobal(e->module, initial ? LLVMTypeOf(initial) : e->i8, name);
+    if (initial) LLVMSetInitializer(g, initial);
+    LLVMSetGlobalConstant(g, true);
+    LLVMSetVisibility(g, LLVMHiddenVisibility);
+    LLVMSetAlignment(g, 16);
+    return g;
+}
+
+static val vocab_record(emit *e, const vocab_tables *tables) {
     const ggufc_vocab *v = &tables->vocab;
     record w = {.e = e};
     put_u32(&w, v->kind);
@@ -122,7 +127,21 @@ static void put_vocab(record *r, const vocab_tables *tables) {
     put_u8(&w, v->add_eos);
     put_u8(&w, v->add_space_prefix);
     put_u8(&w, v->pad);
-    put(r, emit_constant(e, "vocab", record_end(&w), 16));
+    return record_end(&w);
+}
+
+static void put_vocab(record *r, const emit_facts *facts) {
+    emit       *e = r->e;
+    const char *first = facts->first ? facts->first : facts->symbol;
+    const char *name = arena_printf(e->memory, "%s_vocab", first);
+    if (!facts->vocab)
+        put(r, LLVMConstNull(e->ptr));
+    else if (facts->first)
+        put(r, shared_constant(e, name, NULL));
+    else if (facts->next)
+        put(r, shared_constant(e, name, vocab_record(e, facts->vocab)));
+    else
+        put(r, emit_constant(e, "vocab", vocab_record(e, facts->vocab), 16));
 }
 
 /* ---- the trace */
@@ -200,9 +219,10 @@ static void put_model(record *r, const graph *g, const emit_facts *facts) {
     put_calls(r, "prefill_calls", p->body, p->n_body, EMIT_ANY);
     put_calls(r, "head_calls", p->head, p->n_head, EMIT_ONE);
     put_calls(r, "heads_calls", p->head, p->n_head, EMIT_FEW);
-    put_vocab(r, facts->vocab);
+    put_vocab(r, facts);
     put(r, LLVMConstNull(r->e->ptr)); /* no embedded weights */
     put_activations(r, g);
+    put(r, facts->next ? shared_constant(r->e, facts->next, NULL) : LLVMConstNull(r->e->ptr));
 }
 
 void emit_begin(emit *e) {
@@ -233,9 +253,7 @@ void emit_model(arena *a, LLVMModuleRef module, const graph *g, const plan *p, c
     record model = {.e = &e};
     put_model(&model, g, facts);
     val initial = record_end(&model);
-    val symbol = LLVMAddGlobal(module, LLVMTypeOf(initial), facts->symbol);
-    LLVMSetInitializer(symbol, initial);
-    LLVMSetGlobalConstant(symbol, true);
-    LLVMSetAlignment(symbol, 16);
+    val symbol = shared_constant(&e, facts->symbol, initial);
+    if (!facts->first) LLVMSetVisibility(symbol, LLVMDefaultVisibility);
     LLVMDisposeBuilder(e.builder);
 }

@@ -349,6 +349,7 @@ static void multiply_steps(const product *p, val tile_at, val x_at, uint32_t ste
     const tile_kind *kind = p->t->kind;
     uint32_t         n = p->t->n_vectors;
     type             lane = kind->columns(e->isa) == 1 ? e->f32 : e->i32;
+    if (n > EMIT_MAX_TILE_VECTORS) bug("%u vectors of rows at a time", n);
     for (uint32_t j = 0; j < steps; j++) {
         val w[EMIT_MAX_TILE_VECTORS];
         come_to(p, tile_at, tile_word_at(p->t, j, 0), tile_word_at(p->t, j + 1, 0));

@@ -124,13 +124,13 @@ static void put_result(json *j, const compilation *c) {
     json_text(j, "types", types);
     json_text(j, "tokenizer", c->has_vocab ? c->vocab.model : NULL);
     json_count(j, "vocabulary", c->graph->n_vocab);
-    json_text(j, "target", c->target.name);
-    json_count(j, "context", c->plan->n_ctx);
+    json_text(j, "target", c->variant->target.name);
+    json_count(j, "context", c->variant->plan->n_ctx);
     json_count(j, "trained_context", c->graph->n_ctx_train);
-    json_count(j, "batch", c->plan->n_batch);
-    json_count(j, "weight_bytes", c->plan->weight_bytes);
-    json_count(j, "arena_bytes", c->plan->arena_bytes);
-    json_count(j, "kv_bytes", c->plan->kv_bytes);
+    json_count(j, "batch", c->variant->plan->n_batch);
+    json_count(j, "weight_bytes", c->variant->plan->weight_bytes);
+    json_count(j, "arena_bytes", c->variant->plan->arena_bytes);
+    json_count(j, "kv_bytes", c->variant->plan->kv_bytes);
     json_close(j, '}');
 }
 

@@ -171,7 +171,7 @@ static void put_result(FILE *out, const compilation *c) {
     fprintf(out, ", %" PRIu64 " wide\n", (uint64_t)c->graph->n_embd);
     put_key(out, "weights");
     fprintf(out, "%s, ", graph_weight_types(c->memory, c->graph, &params));
-    put_bytes(out, c->plan->weight_bytes);
+    put_bytes(out, c->variant->plan->weight_bytes);
     fprintf(out, "; %.1f million parameters\n", 1e-6 * (double)params);
     put_key(out, "tokenizer");
     if (c->has_vocab)
@@ -179,12 +179,12 @@ static void put_result(FILE *out, const compilation *c) {
     else
         fputs("none that is supported: the executable takes --tokens\n", out);
     put_key(out, "target");
-    fprintf(out, "%s\n", c->target.name);
+    fprintf(out, "%s\n", c->variant->target.name);
     put_key(out, "context");
-    fprintf(out, "%" PRIu32 " tokens (trained for %" PRIu64 "), batches of %" PRIu32 "\n", c->plan->n_ctx,
-            (uint64_t)c->graph->n_ctx_train, c->plan->n_batch);
-    put_memory(out, "arena", c->plan->arena_bytes);
-    put_memory(out, "kv cache", c->plan->kv_bytes);
+    fprintf(out, "%" PRIu32 " tokens (trained for %" PRIu64 "), batches of %" PRIu32 "\n", c->variant->plan->n_ctx,
+            (uint64_t)c->graph->n_ctx_train, c->variant->plan->n_batch);
+    put_memory(out, "arena", c->variant->plan->arena_bytes);
+    put_memory(out, "kv cache", c->variant->plan->kv_bytes);
 }
 
 void inspect_write_text(const inspect_facts *facts, FILE *out) {

@@ -54,7 +54,8 @@ typedef struct ggufc_compile_options {
     unsigned         dump;       /* GGUFC_DUMP_*, to standard output */
     const char      *arch;       /* an .arch file instead of the built-in one, or NULL */
     const char      *target;     /* a triple; NULL: this machine's */
-    const char      *cpu;        /* an LLVM name; NULL or "native": this machine's */
+    const char      *cpu;        /* an LLVM name; NULL or "native": this machine's. "NAME,NAME,…", for executables and
+                                    libraries: code for each, of which the best that a machine can run is run */
     const char      *features;   /* "+a,-b", added to what the CPU has; or NULL */
     const char      *symbol;     /* of the emitted ggufc_model */
     uint32_t         ctx;        /* positions; 0: what the model was trained for, at most 4096 */

@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#define GGUFC_ABI 6
+#define GGUFC_ABI 7
 
 /* Parts of a split model stand in memory at multiples of so many bytes, so that huge pages of a file
    can be huge pages in memory. */
@@ -179,6 +179,8 @@ typedef struct ggufc_model {
     const uint8_t *embedded;  /* the file's bytes, or its parts as in memory, aligned to 64; NULL: mapped */
     const ggufc_activation *activations; /* in order of execution; NULL without --trace */
     uint64_t n_activations;
+    const struct ggufc_model *next; /* compiled for several CPUs, best first: the same model for a lesser one; NULL: the
+                                       last. What differs is the target, places in memory, and the calls */
 } ggufc_model;
 
 #endif

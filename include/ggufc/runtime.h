@@ -70,7 +70,8 @@ typedef struct ggufc_session_options {
 
 typedef struct ggufc_session ggufc_session;
 
-/* Maps the weights, checks that they are the model's, makes memory and threads. Where the model is compiled for AMX,
+/* Maps the weights, checks that they are the model's, makes memory and threads. Of a model compiled for several CPUs
+   it takes the best that this one can run: GGUFC_ERROR_OPTIONS where there is none. Where the model is compiled for AMX,
    asks Linux to let this process use it, once for all: a signal's stack (sigaltstack) must then have room for 8 KiB
    more, and where there is a smaller one already, Linux refuses. Every function that
    takes an `error` fills it when it returns anything but GGUFC_OK; NULL is allowed. */
