@@ -249,15 +249,11 @@ const char *compilation_model_name(compilation *c) {
 /* Where the file is, links resolved: but for the last in the path of a part, whose name is how the
    others are found. */
 static const char *find_path(compilation *c) {
-    const char *path = c->file->path, *base = base_name(path), *at = path, *rest = "";
-    if (c->file->n_parts > 1) {
-        at = base == path ? "." : arena_printf(c->memory, "%.*s", (int)(base - path), path);
-        rest = arena_printf(c->memory, "/%s", base);
-    }
-    char *absolute = realpath(at, NULL);
-    if (absolute) path = arena_printf(c->memory, "%s%s", strcmp(absolute, "/") ? absolute : "", rest);
-    free(absolute);
-    return path;
+    const char *path = c->file->path, *base = base_name(path);
+    if (c->file->n_parts <= 1) return compilation_absolute(c->memory, path);
+    const char *folder = base == path ? "." : arena_printf(c->memory, "%.*s", (int)(base - path), path);
+    folder = compilation_absolute(c->memory, folder);
+    return arena_printf(c->memory, "%s/%s", strcmp(folder, "/") ? folder : "", base);
 }
 
 void compilation_describe_file(compilation *c, ggufc_model *m) {
@@ -324,9 +320,14 @@ static bool stage_emit(compilation *c) {
         .n_parts = file.n_parts,
     };
     if (v->plan->packed_bytes && !describe_packed(c, &facts)) return false;
+    if (c->options->embed_weights) facts.weights = compilation_weights_symbol(c);
     emit_options options = {.unroll = c->options->unroll, .tuning = isa_cpu_tuning(v->target.cpu),
                             .schedule_for = v->target.shared ? v->target.cpu : NULL};
     emit_model(c->memory, v->module, c->graph, v->plan, v->target.isa, &options, &facts);
+    if (facts.weights && c->options->emit == GGUFC_EMIT_LLVM_IR) {
+        const char *text = compilation_weights_text(c, facts.path);
+        LLVMAppendModuleInlineAsm(v->module, text, strlen(text));
+    }
     return target_optimize(&v->target, &c->messages, v->module);
 }
 

@@ -32,6 +32,16 @@ const char *compilation_packed_path(compilation *c) {
     return path;
 }
 
+/* Text names the file of packed weights, which stays then; all else has it in itself. */
+static bool packed_stay(const compilation *c) {
+    enum ggufc_emit emit = c->options->emit;
+    return !c->options->embed_weights || emit == GGUFC_EMIT_LLVM_IR || emit == GGUFC_EMIT_ASM;
+}
+
+static bool is_linked(const compilation *c) {
+    return c->options->emit == GGUFC_EMIT_EXE || c->options->emit == GGUFC_EMIT_LIB;
+}
+
 static bool is_standard_output(const ggufc_compile_options *o) {
     return !strcmp(o->output, "-");
 }
@@ -41,16 +51,17 @@ bool compilation_check_output(compilation *c) {
     if (o->stop_after != GGUFC_STAGE_LINK) return true;
     if (!o->output) return diag_error(&c->messages, "no output was given");
     if (is_standard_output(o)) {
-        if (o->emit == GGUFC_EMIT_EXE || o->emit == GGUFC_EMIT_LIB || o->pack || o->dump)
-            return diag_error(&c->messages, "-o -: standard output is for --emit=llvm-ir, asm or obj without --pack "
-                              "and --dump; say -o FILE");
+        bool files = o->pack || (o->embed_weights && o->emit == GGUFC_EMIT_OBJ); /* beside it, if only for a while */
+        if (is_linked(c) || files || o->dump)
+            return diag_error(&c->messages, "-o -: standard output is for --emit=llvm-ir, asm or obj without --pack, "
+                              "--dump and embedded weights; say -o FILE");
         return true;
     }
     const char *inputs[4] = {o->model}, **next = inputs + 1;
     if (o->arch) *next++ = o->arch;
     if (o->runtime) *next++ = o->runtime;
     if (!output_check(&c->messages, o->output, inputs)) return false;
-    if (o->pack) {
+    if (o->pack && packed_stay(c)) {
         const char *weights = compilation_packed_path(c);
         if (!weights || !output_check(&c->messages, weights, inputs)) return false;
     }
@@ -61,38 +72,80 @@ bool compilation_check_output(compilation *c) {
     return output_check(&c->messages, header_path(c), inputs);
 }
 
-/* The objects as files, their names for the linker; less than n_variants of them where one cannot be written. */
-static uint32_t write_objects(compilation *c, const char **names) {
-    uint32_t n = 0;
-    if (c->n_variants > OUTPUT_MAX_OBJECTS) bug("%u objects", c->n_variants);
-    for (bool ok = true; ok && n < c->n_variants; n += ok) {
-        const variant *v = &c->variants[n];
-        const char    *name = arena_printf(c->memory, "%s.%s.o", c->options->output, v->target.isa->name);
-        names[n] = output_temporary(c->memory, name);
-        ok = output_write(&c->messages, names[n], LLVMGetBufferStart(v->object), LLVMGetBufferSize(v->object));
-        if (!ok) output_discard(names[n]);
+/* ---- objects and what they are joined to */
+
+/* Files that are not there any more when the result is. */
+typedef struct objects {
+    const char *names[OUTPUT_MAX_OBJECTS];
+    uint32_t    n;
+} objects;
+
+/* A temporary name for OUTPUT.what. */
+static const char *beside_output(compilation *c, const char *what) {
+    return output_temporary(c->memory, arena_printf(c->memory, "%s.%s", c->options->output, what));
+}
+
+static const char *add_object(compilation *c, objects *o, const char *what) {
+    if (o->n == OUTPUT_MAX_OBJECTS) bug("too many objects");
+    return o->names[o->n++] = beside_output(c, arena_printf(c->memory, "%s.o", what));
+}
+
+static bool write_code(compilation *c, objects *o) {
+    for (uint32_t i = 0; i < c->n_variants; i++) {
+        const variant *v = &c->variants[i];
+        if (!output_write(&c->messages, add_object(c, o, v->target.isa->name), LLVMGetBufferStart(v->object),
+                          LLVMGetBufferSize(v->object)))
+            return false;
     }
-    return n;
+    return true;
+}
+
+static bool write_packed(compilation *c, const char *path) {
+    packed_header header = packed_describe(c->file, c->variant->plan, c->variant->target.isa);
+    return packed_write(&c->messages, path, c->graph, c->variant->plan, &header);
+}
+
+static bool assemble_weights(compilation *c, const char *packed, const char *object) {
+    const char *assembly = beside_output(c, "weights.s"), *text = compilation_weights_text(c, packed);
+    bool ok = output_write(&c->messages, assembly, text, strlen(text)) &&
+              output_assemble(&c->messages, assembly, object);
+    output_discard(assembly);
+    return ok;
+}
+
+static bool write_weights(compilation *c, objects *o) {
+    const char *object = add_object(c, o, "weights");
+    if (!c->variant->plan->packed_bytes) return assemble_weights(c, NULL, object);
+    const char *packed = beside_output(c, "weights");
+    bool ok = write_packed(c, packed) && assemble_weights(c, packed, object);
+    output_discard(packed);
+    return ok;
+}
+
+static bool join_objects(compilation *c, const objects *o, const char *to) {
+    if (c->options->emit == GGUFC_EMIT_OBJ) return output_join(&c->messages, o->names, o->n, to);
+    const char *runtime = output_find_runtime(c->memory, &c->messages, c->options->runtime);
+    if (!runtime) return false;
+    return c->options->emit == GGUFC_EMIT_LIB ? output_archive(&c->messages, o->names, o->n, runtime, to)
+                                              : output_link(&c->messages, o->names, o->n, runtime, to);
 }
 
 static bool link_objects(compilation *c, const char *to) {
     const target *t = &c->variant->target;
-    if (!t->native && !c->options->runtime)
+    objects       o = {.n = 0};
+    if (is_linked(c) && !t->native && !c->options->runtime)
         return diag_error(&c->messages, "%s: the runtime library here is for another kind of machine; "
                           "give one for %s with --runtime=FILE and its compiler with CC=…, or make "
                           "the object alone with --emit=obj", c->options->output, t->triple);
-    const char *runtime = output_find_runtime(c->memory, &c->messages, c->options->runtime);
-    if (!runtime) return false;
-    const char **objects = ARENA_ARRAY(c->memory, const char *, c->n_variants);
-    uint32_t     n = write_objects(c, objects);
-    bool         ok = n == c->n_variants;
-    if (ok && c->options->emit == GGUFC_EMIT_LIB)
-        ok = output_archive(&c->messages, objects, n, runtime, to);
-    else if (ok)
-        ok = output_link(&c->messages, objects, n, runtime, to);
-    for (uint32_t i = 0; i < n; i++) output_discard(objects[i]);
+    if (!t->native && !getenv("CC"))
+        return diag_error(&c->messages, "%s: weights are made part of it by the assembler for %s: name that machine's "
+                          "compiler with CC=…", c->options->output, t->triple);
+    bool ok = write_code(c, &o) && (!c->options->embed_weights || write_weights(c, &o)) && join_objects(c, &o, to);
+    for (uint32_t i = 0; i < o.n; i++) output_discard(o.names[i]);
     return ok;
 }
+
+/* ---- the result */
 
 /* To `to`, or, if it is NULL, standard output. */
 static bool write_bytes(compilation *c, const char *to, const void *data, size_t size) {
@@ -106,12 +159,23 @@ static bool write_ir(compilation *c, const char *to) {
     return ok;
 }
 
+static bool write_object(compilation *c, const char *to) {
+    return write_bytes(c, to, LLVMGetBufferStart(c->variant->object), LLVMGetBufferSize(c->variant->object));
+}
+
+static bool write_asm(compilation *c, const char *to) {
+    if (!c->options->embed_weights) return write_object(c, to);
+    const char *code = LLVMGetBufferStart(c->variant->object);
+    const char *weights = compilation_weights_text(c, compilation_packed_path(c));
+    const char *text = arena_printf(c->memory, "%.*s%s", (int)LLVMGetBufferSize(c->variant->object), code, weights);
+    return write_bytes(c, to, text, strlen(text));
+}
+
 static bool write_output(compilation *c, const char *to) {
     switch (c->options->emit) {
     case GGUFC_EMIT_LLVM_IR: return write_ir(c, to);
-    case GGUFC_EMIT_OBJ:
-    case GGUFC_EMIT_ASM:
-        return write_bytes(c, to, LLVMGetBufferStart(c->variant->object), LLVMGetBufferSize(c->variant->object));
+    case GGUFC_EMIT_ASM: return write_asm(c, to);
+    case GGUFC_EMIT_OBJ: return c->options->embed_weights ? link_objects(c, to) : write_object(c, to);
     case GGUFC_EMIT_EXE:
     case GGUFC_EMIT_LIB: return link_objects(c, to);
     }
@@ -137,12 +201,9 @@ static bool write_header(compilation *c) {
     return false;
 }
 
-static bool write_packed(compilation *c, const char *path) {
-    packed_header header = packed_describe(c->file, c->variant->plan, c->variant->target.isa);
-    const char   *temporary = output_temporary(c->memory, path);
-    if (packed_write(&c->messages, temporary, c->graph, c->variant->plan, &header) &&
-        output_commit(&c->messages, temporary, path))
-        return true;
+static bool add_packed(compilation *c, const char *path) {
+    const char *temporary = output_temporary(c->memory, path);
+    if (write_packed(c, temporary) && output_commit(&c->messages, temporary, path)) return true;
     output_discard(temporary);
     return false;
 }
@@ -160,8 +221,9 @@ static bool write_result(compilation *c) {
 }
 
 bool compilation_write_output(compilation *c) {
-    const char *packed = c->variant->plan->packed_bytes ? compilation_packed_path(c) : NULL;
-    if (packed && !write_packed(c, packed)) return false;
+    bool        apart = c->variant->plan->packed_bytes && packed_stay(c);
+    const char *packed = apart ? compilation_packed_path(c) : NULL;
+    if (packed && !add_packed(c, packed)) return false;
     if (write_result(c)) return true;
     if (packed) output_discard(packed);
     return false;

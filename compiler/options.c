@@ -128,6 +128,13 @@ static bool read_pack(void *target, const char *name, const char *text) {
     return true;
 }
 
+static bool read_embed(void *target, const char *name, const char *text) {
+    ggufc_compile_options *o = target;
+    (void)name, (void)text;
+    o->embed_weights = true;
+    return true;
+}
+
 static bool read_verbose(void *target, const char *name, const char *text) {
     ggufc_compile_options *o = target;
     (void)name, (void)text;
@@ -142,6 +149,7 @@ static const option output_rows[] = {
     {"--symbol", NULL, "NAME", read_symbol, "of the model, unless it is an exe (default ggufc_compiled)"},
     {"--runtime", NULL, "FILE", read_runtime, "the runtime library (default: beside this program)"},
     {"--pack", NULL, NULL, read_pack, "lay the weights out for the CPU, in a file OUTPUT.weights beside the result"},
+    {"--embed-weights", NULL, NULL, read_embed, "make the weights part of the result, which then needs no GGUF file"},
     {"--trace", NULL, NULL, read_trace, "keep every named activation: the executable then has --trace=FILE"},
     {"--dump", NULL, "WHAT[,WHAT]", read_dump, "print graph, plan, llvm-ir or asm to standard output"},
     {"--stop-after", NULL, "STAGE", read_stop, "gguf, arch, resolve, fuse, plan, emit, target or link"},

@@ -134,23 +134,59 @@ bool output_run(diag *d, const char *const *argv) {
     return true;
 }
 
-bool output_link(diag *d, const char *const *objects, uint32_t n_objects, const char *runtime, const char *path) {
-    static const char *const flags[] = {"-pthread", "-Wl,--gc-sections", "-Wl,-z,noexecstack", "-s"};
-    const char *cc = getenv("CC");
-    const char *argv[MAX_CC_WORDS + OUTPUT_MAX_OBJECTS + 8];
+/* A command of the system's cc, or $CC, which may hold flags, as make's. */
+typedef struct command {
+    const char *argv[MAX_CC_WORDS + OUTPUT_MAX_OBJECTS + 12];
     char        words[1024];
-    size_t      n = 0;
-    snprintf(words, sizeof words, "%s", cc && *cc ? cc : "cc");
-    for (char *rest, *word = strtok_r(words, " ", &rest); word && n < MAX_CC_WORDS;
+    size_t      n;
+} command;
+
+static void add(command *c, const char *word) {
+    if (c->n == ARRAY_LEN(c->argv) - 1) bug("too many words in a command");
+    c->argv[c->n++] = word;
+}
+
+static void add_all(command *c, const char *const *words, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) add(c, words[i]);
+}
+
+static void begin_cc(command *c, const char *path) {
+    const char *cc = getenv("CC");
+    *c = (command){.n = 0};
+    snprintf(c->words, sizeof c->words, "%s", cc && *cc ? cc : "cc");
+    for (char *rest, *word = strtok_r(c->words, " ", &rest); word && c->n < MAX_CC_WORDS;
          word = strtok_r(NULL, " ", &rest))
-        argv[n++] = word; /* CC may hold flags, as make's */
-    argv[n++] = "-o";
-    argv[n++] = path;
-    for (uint32_t i = 0; i < n_objects; i++) argv[n++] = objects[i];
-    argv[n++] = runtime;
-    for (size_t i = 0; i < ARRAY_LEN(flags); i++) argv[n++] = flags[i];
-    argv[n] = NULL;
-    return output_run(d, argv);
+        add(c, word);
+    add(c, "-o");
+    add(c, path);
+}
+
+bool output_link(diag *d, const char *const *objects, uint32_t n, const char *runtime, const char *path) {
+    static const char *const flags[] = {"-pthread", "-Wl,--gc-sections", "-Wl,-z,noexecstack", "-s"};
+    command c;
+    begin_cc(&c, path);
+    add_all(&c, objects, n);
+    add(&c, runtime);
+    add_all(&c, flags, ARRAY_LEN(flags));
+    return output_run(d, c.argv);
+}
+
+bool output_join(diag *d, const char *const *objects, uint32_t n, const char *path) {
+    command c;
+    begin_cc(&c, path);
+    add(&c, "-r");
+    add(&c, "-nostdlib");
+    add_all(&c, objects, n);
+    return output_run(d, c.argv);
+}
+
+bool output_assemble(diag *d, const char *assembly, const char *path) {
+    static const char *const flags[] = {"-c", "-x", "assembler"};
+    command c;
+    begin_cc(&c, path);
+    add_all(&c, flags, ARRAY_LEN(flags));
+    add(&c, assembly);
+    return output_run(d, c.argv);
 }
 
 static bool copy_file(diag *d, const char *from, const char *to) {

@@ -25,6 +25,12 @@ bool output_run(diag *d, const char *const *argv);
 /* Links n objects with the runtime library into an executable, by the system's cc (or $CC). */
 bool output_link(diag *d, const char *const *objects, uint32_t n, const char *runtime, const char *path);
 
+/* Makes one object of n. */
+bool output_join(diag *d, const char *const *objects, uint32_t n, const char *path);
+
+/* Makes an object of assembly. */
+bool output_assemble(diag *d, const char *assembly, const char *path);
+
 /* Makes a static library of the members of `runtime` and n objects. */
 bool output_archive(diag *d, const char *const *objects, uint32_t n, const char *runtime, const char *path);
 

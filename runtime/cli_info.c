@@ -9,14 +9,15 @@
 #include "threads.h"
 #include "weights.h"
 
-/* Where the linker put the program and its code; absent (0) with linkers that do not say. */
+/* Where the linker put the program, its code and its data; absent (0) with linkers that do not say. Behind these,
+   embedded weights may be too far away to be named in code. */
 extern const char __executable_start[] __attribute__((weak));
 extern const char etext[] __attribute__((weak));
-extern const char _end[] __attribute__((weak));
+extern const char edata[] __attribute__((weak));
 
 /* Whether the model was linked into this program, rather than made while it runs. */
 static bool is_linked(const ggufc_model *model) {
-    uintptr_t at = (uintptr_t)model, begin = (uintptr_t)__executable_start, last = (uintptr_t)_end;
+    uintptr_t at = (uintptr_t)model, begin = (uintptr_t)__executable_start, last = (uintptr_t)edata;
     return !begin || !last || (at >= begin && at < last);
 }
 

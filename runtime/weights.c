@@ -219,6 +219,19 @@ static ggufc_status open_files(weights *w, const ggufc_model *model, bool copy, 
     return status;
 }
 
+static ggufc_status use_embedded(weights *w, const ggufc_model *model, bool copy, ggufc_error *error) {
+    snprintf(w->path, sizeof w->path, "(embedded)");
+    ggufc_status status = copy ? reserve(w, model, copy, error) : GGUFC_OK;
+    if (status != GGUFC_OK) return status;
+    if (!copy) {
+        w->data = model->embedded;
+        return GGUFC_OK;
+    }
+    memcpy((void *)w->data, model->embedded, range_bytes(model));
+    mprotect((void *)w->data, w->mapped_bytes, PROT_READ);
+    return GGUFC_OK;
+}
+
 /* Reads all of it first: what is locked is in memory. */
 static ggufc_status lock_in_memory(weights *w, const ggufc_model *model, ggufc_error *error) {
     uint64_t      bytes = range_bytes(model);
@@ -240,11 +253,7 @@ static ggufc_status lock_in_memory(weights *w, const ggufc_model *model, ggufc_e
 static ggufc_status find_and_load(weights *w, const ggufc_model *model, const weights_request *wanted,
                                   ggufc_error *error) {
     ggufc_status status = GGUFC_OK;
-    if (!wanted->path && model->embedded) {
-        w->data = model->embedded;
-        snprintf(w->path, sizeof w->path, "(embedded)");
-        return GGUFC_OK;
-    }
+    if (!wanted->path && model->embedded) return use_embedded(w, model, wanted->copy, error);
     if (!wanted->path)
         status = weights_find(w, model, error);
     else if ((size_t)snprintf(w->path, sizeof w->path, "%s", wanted->path) >= sizeof w->path)

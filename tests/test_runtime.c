@@ -425,6 +425,13 @@ static void test_open_embedded(void **state) {
     assert_logits(s, tokens, 3);
     ggufc_session_close(s);
 
+    options.copy_weights = 1; /* what is done to the original is not seen */
+    assert_int_equal(ggufc_session_open(&s, &options, &error), GGUFC_OK);
+    memset(bytes, 0, sizeof bytes);
+    ggufc_session_evaluate(s, tokens, 3, &error);
+    assert_logits(s, tokens, 3);
+    ggufc_session_close(s);
+
     options.weights_path = "/no/such/file.gguf"; /* what is asked for is not replaced */
     refuse(&options, GGUFC_ERROR_WEIGHTS, "No such file");
 }

@@ -348,6 +348,7 @@ typedef struct emit_facts {
     uint64_t file_bytes, index_offset, index_bytes, index_hash; /* of the file of weights, at `path` */
     const struct ggufc_part *parts; /* n_parts of them; NULL, 0: the weights are one file */
     uint64_t n_parts;
+    const char *weights; /* the symbol of weights that are part of the program; NULL: they are mapped */
 } emit_facts;
 
 /* Fills an empty module, whose triple and data layout are set, from a planned graph. */

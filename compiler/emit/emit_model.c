@@ -132,8 +132,7 @@ static val vocab_record(emit *e, const vocab_tables *tables) {
 
 static void put_vocab(record *r, const emit_facts *facts) {
     emit       *e = r->e;
-    const char *first = facts->first ? facts->first : facts->symbol;
-    const char *name = arena_printf(e->memory, "%s_vocab", first);
+    const char *name = arena_printf(e->memory, "%s_vocab", facts->first ? facts->first : facts->symbol);
     if (!facts->vocab)
         put(r, LLVMConstNull(e->ptr));
     else if (facts->first)
@@ -220,7 +219,7 @@ static void put_model(record *r, const graph *g, const emit_facts *facts) {
     put_calls(r, "head_calls", p->head, p->n_head, EMIT_ONE);
     put_calls(r, "heads_calls", p->head, p->n_head, EMIT_FEW);
     put_vocab(r, facts);
-    put(r, LLVMConstNull(r->e->ptr)); /* no embedded weights */
+    put(r, facts->weights ? shared_constant(r->e, facts->weights, NULL) : LLVMConstNull(r->e->ptr));
     put_activations(r, g);
     put(r, facts->next ? shared_constant(r->e, facts->next, NULL) : LLVMConstNull(r->e->ptr));
 }

@@ -64,6 +64,7 @@ typedef struct ggufc_compile_options {
     bool             no_fuse;    /* every op is a kernel of its own: see pass_fuse (compiler/pass.h) */
     const char      *runtime;    /* the runtime library; NULL: beside the compiler, or installed */
     bool             pack;       /* weights laid out for the CPU, in OUTPUT.weights, read in place of the model */
+    bool             embed_weights; /* the weights are part of the output, which needs no file when it runs */
     bool             trace;      /* named activations can be looked at: ggufc_model.activations */
     bool             verbose;    /* a note for each stage, with its time */
 } ggufc_compile_options;

@@ -51,8 +51,8 @@ typedef struct ggufc_session_options {
        same name beside the executable; else where it was at compile time. */
     const char *weights_path;
 
-    /* Not 0: the file is read into memory instead of being mapped. That takes as much memory again,
-       and time at the start; then, in huge pages, weights are read faster. */
+    /* Not 0: the file, or what is embedded, is copied to memory instead of being mapped. That takes as much memory
+       again, and time at the start; then, in huge pages, weights are read faster. */
     uint32_t copy_weights;
 
     /* Not 0: the weights are read at once and kept in memory until the session is closed, whatever else
