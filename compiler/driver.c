@@ -174,34 +174,30 @@ bool compilation_check_heads(compilation *c) {
     return true;
 }
 
-/* How a name is part of another. */
-static const char *as_name(arena *a, const char *text) {
-    char *name = arena_copy_text(a, text, strlen(text));
-    for (char *c = name; *c; c++)
-        if (*c == '-') *c = '_';
-    return name;
-}
-
+/* No name of C's is like those of the variants after the first: they clash with no other model's. */
 static bool open_targets(compilation *c) {
     const ggufc_compile_options *o = c->options;
-    bool        linked = o->emit == GGUFC_EMIT_EXE || o->emit == GGUFC_EMIT_LIB;
     const char *symbol = o->emit == GGUFC_EMIT_EXE ? DEFAULT_SYMBOL : o->symbol;
-    target      one = {0}, *all = &one;
-    c->n_variants = 1;
-    bool ok = linked ? target_open_each(&all, &c->n_variants, c->memory, &c->messages, o->target, o->cpu, o->features)
-                     : target_open(&one, c->memory, &c->messages, o->target, o->cpu, o->features);
+    target     *all;
+    bool ok = target_open_each(&all, &c->n_variants, c->memory, &c->messages, o->target, o->cpu, o->features);
     c->variant = c->variants = ARENA_ARRAY(c->memory, variant, c->n_variants);
     for (uint32_t i = 0; i < c->n_variants; i++) c->variants[i] = (variant){.target = all[i], .symbol = symbol};
     for (uint32_t i = 1; ok && i < c->n_variants; i++)
-        c->variants[i].symbol = arena_printf(c->memory, "%s_%s", symbol, as_name(c->memory, all[i].isa->name));
+        c->variants[i].symbol = arena_printf(c->memory, "%s.%s", symbol, all[i].isa->name);
     return ok;
+}
+
+static bool check_several(compilation *c) {
+    const ggufc_compile_options *o = c->options;
+    if (c->n_variants == 1) return true;
+    if (o->emit != GGUFC_EMIT_EXE && o->emit != GGUFC_EMIT_LIB)
+        return diag_error(&c->messages, "--cpu=%s: only executables and libraries have code for several CPUs", o->cpu);
+    return !o->pack || diag_error(&c->messages, "--pack lays weights out for one CPU: --cpu names %u", c->n_variants);
 }
 
 /* What is the same for all of them. */
 static bool begin_variants(compilation *c) {
-    if (!compilation_check_heads(c) || !open_targets(c)) return false;
-    if (c->options->pack && c->n_variants > 1)
-        return diag_error(&c->messages, "--pack lays weights out for one CPU: --cpu names %u", c->n_variants);
+    if (!compilation_check_heads(c) || !open_targets(c) || !check_several(c)) return false;
     c->n_ctx = compilation_choose_ctx(c);
     return true;
 }
@@ -321,7 +317,7 @@ static bool stage_emit(compilation *c) {
     };
     if (v->plan->packed_bytes && !describe_packed(c, &facts)) return false;
     if (c->options->embed_weights) facts.weights = compilation_weights_symbol(c);
-    emit_options options = {.unroll = c->options->unroll, .tuning = isa_cpu_tuning(v->target.cpu),
+    emit_options options = {.unroll = c->options->unroll, .tuning = isa_cpu_tuning(v->target.triple, v->target.cpu),
                             .schedule_for = v->target.shared ? v->target.cpu : NULL};
     emit_model(c->memory, v->module, c->graph, v->plan, v->target.isa, &options, &facts);
     if (facts.weights && c->options->emit == GGUFC_EMIT_LLVM_IR) {
@@ -335,6 +331,8 @@ static bool stage_target(compilation *c) {
     variant *v = c->variant;
     if (c->options->emit == GGUFC_EMIT_LLVM_IR) return true;
     v->object = target_code(&v->target, &c->messages, v->module, c->options->emit == GGUFC_EMIT_ASM);
+    LLVMDisposeModule(v->module);
+    v->module = NULL;
     return v->object != NULL;
 }
 
@@ -409,14 +407,21 @@ static bool run_stages(compilation *c, int from, int to) {
     return true;
 }
 
+/* Of several, what is told and dumped from here on is this one's. */
+static void tell_variant(compilation *c) {
+    const target *t = &c->variant->target;
+    if (c->n_variants == 1) return;
+    if (c->options->verbose) diag_note(&c->messages, "for %s: %s", t->cpu, t->name);
+    if (c->options->dump & ~(unsigned)GGUFC_DUMP_GRAPH) printf("# %s\n", t->name);
+}
+
 bool compilation_run(compilation *c) {
     if (!run_stages(c, GGUFC_STAGE_GGUF, GGUFC_STAGE_PLAN)) return false;
     if (c->options->stop_after < GGUFC_STAGE_PLAN) return true;
     if (!begin_variants(c)) return false;
     for (uint32_t i = 0; i < c->n_variants; i++) {
         c->variant = &c->variants[i];
-        if (c->options->verbose && c->n_variants > 1)
-            diag_note(&c->messages, "for %s: %s", c->variant->target.cpu, c->variant->target.name);
+        tell_variant(c);
         if (!run_stages(c, GGUFC_STAGE_PLAN, GGUFC_STAGE_LINK)) return false;
     }
     return run_stages(c, GGUFC_STAGE_LINK, GGUFC_STAGE_LINK + 1);

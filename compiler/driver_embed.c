@@ -28,7 +28,7 @@ static const char *quoted(arena *a, const char *text) {
 }
 
 const char *compilation_weights_symbol(const compilation *c) {
-    return arena_printf(c->memory, "%s_weights", c->variants->symbol);
+    return arena_printf(c->memory, "%s.weights", c->variants->symbol);
 }
 
 /* A page of most systems: kernels ask for 64 bytes, locking in memory is by pages. */

@@ -157,8 +157,7 @@ static const option output_rows[] = {
 };
 
 const option options_of_model[] = {
-    {"--cpu", NULL, "NAME[,NAME]", read_cpu,
-     "for this CPU: x86-64-v3, znver4, … (default: native); an exe or lib for several"},
+    {"--cpu", NULL, "NAME", read_cpu, "generate for this CPU: x86-64-v3, znver4, … (default: native)"},
     {"--features", NULL, "LIST", read_features, "CPU features to add or remove: +avx512vnni,-avx512f"},
     {"--ctx", NULL, "N", read_ctx, "positions in the key-value cache (default: as trained, at most 4096)"},
     {"--batch", NULL, "N", read_batch, "most tokens of a prompt at a time (default 256)"},
@@ -183,7 +182,8 @@ static bool complete(const ggufc_compile_options *o) {
 static const char usage[] =
     "usage: ggufc MODEL.gguf -o FILE [options]\n"
     "       ggufc run|trace|dump|inspect|compare|bench|quantize … (--help tells of each)\n\n"
-    "Compiles a GGUF model to native code, linked into an executable that maps the weights.\n";
+    "Compiles a GGUF model to native code, linked into an executable that maps the weights. With\n"
+    "--cpu=NAME,NAME,… it has code for each of these CPUs, and runs the best that its processor can.\n";
 
 enum options_result options_parse(ggufc_compile_options *o, int argc, char **argv) {
     ggufc_compile_defaults(o);

@@ -66,13 +66,11 @@ bool output_check(diag *d, const char *path, const char *const *inputs) {
 
 const char *output_temporary(arena *a, const char *path) {
     char *name = arena_printf(a, "%s.tmp%ld", path, (long)getpid());
+    int   i = 0;
     watch_signals();
-    for (int i = 0; i < MAX_TEMPORARY; i++)
-        if (!pending[i]) {
-            /* Outlives the arena: the handler may run at any time. */
-            pending[i] = strdup(name);
-            break;
-        }
+    while (i < MAX_TEMPORARY && pending[i]) i++;
+    if (i == MAX_TEMPORARY) bug("more than %d files are being made", i);
+    pending[i] = strdup(name); /* outlives the arena: the handler may run at any time */
     return name;
 }
 

@@ -20,7 +20,7 @@ void output_discard(const char *temporary);
 /* Runs argv[0] (found in PATH) to its end, without a shell. Reports it when it fails. */
 bool output_run(diag *d, const char *const *argv);
 
-#define OUTPUT_MAX_OBJECTS 8
+#define OUTPUT_MAX_OBJECTS 16
 
 /* Links n objects with the runtime library into an executable, by the system's cc (or $CC). */
 bool output_link(diag *d, const char *const *objects, uint32_t n, const char *runtime, const char *path);

@@ -74,7 +74,15 @@ static const char *native_features(arena *a, const char *triple) {
     return strstr(known, "+amx-tile") && !cpu_can_run("x86_64 amx") ? join_features(a, known, "-amx-tile") : known;
 }
 
-/* LLVM takes an unknown CPU with a message on standard error; we refuse it. */
+static const char *known_names(const char *triple) {
+    if (!strncmp(triple, "x86_64", 6))
+        return "; x86-64-v2, x86-64-v3, x86-64-v4, znver4, icelake-server and others of LLVM's names are, and "
+               "--features=LIST adds to them";
+    return !strncmp(triple, "aarch64", 7) ? "; cortex-a53, cortex-a76, neoverse-n1 and others of LLVM's names are" : "";
+}
+
+/* LLVM takes an unknown CPU with a message on standard error. We refuse it where our table has them all, and among
+   several CPUs. */
 static bool choose_cpu(target *t, arena *a, diag *d, bool native, const char *cpu,
                        const char *features) {
     const char *known;
@@ -87,11 +95,9 @@ static bool choose_cpu(target *t, arena *a, diag *d, bool native, const char *cp
         known = native_features(a, t->triple);
     } else {
         t->cpu = arena_copy_text(a, cpu, strlen(cpu));
-        known = isa_cpu_features(cpu);
-        if ((!known || strstr(known, "+neon")) && !strncmp(t->triple, "x86_64", 6))
-            return diag_error(d, "--cpu=%s is not known; x86-64-v2, x86-64-v3, x86-64-v4, znver4, "
-                              "icelake-server and others of LLVM's names are, and --features=LIST "
-                              "adds to them", cpu);
+        known = isa_cpu_features(t->triple, cpu);
+        if (!known && (t->shared || !strncmp(t->triple, "x86_64", 6)))
+            return diag_error(d, "--cpu=%s is not known%s", cpu, known_names(t->triple));
         if (!known || !*known) known = abi_features(t->triple);
     }
     t->features = join_features(a, known ? known : "", features ? features : "");
@@ -152,7 +158,7 @@ static bool open_target(target *t, arena *a, diag *d, const char *triple, const 
 bool target_open(target *t, arena *a, diag *d, const char *triple, const char *cpu, const char *features) {
     *t = (target){0};
     if (cpu && strchr(cpu, ','))
-        return diag_error(d, "--cpu=%s: only executables and libraries have code for several CPUs", cpu);
+        return diag_error(d, "--cpu=%s: this takes one CPU", cpu);
     return open_target(t, a, d, triple, cpu, features);
 }
 
@@ -164,13 +170,10 @@ static uint32_t rank(const isa *row) {
     return i;
 }
 
-/* Moves the last of n to its place, the others being in order. */
-static bool sort_in(diag *d, target *all, uint32_t n) {
-    uint32_t i = n - 1;
-    for (; i && rank(all[i].isa) <= rank(all[i - 1].isa); i--) {
-        if (all[i].isa == all[i - 1].isa)
-            return diag_error(d, "--cpu: %s and %s are the same here, %s: name one of them", all[i - 1].cpu,
-                              all[i].cpu, all[i].name);
+/* Moves the last of n to its place, the others being in order. False: there is one of its row. */
+static bool sort_in(target *all, uint32_t n) {
+    for (uint32_t i = n - 1; i && rank(all[i].isa) <= rank(all[i - 1].isa); i--) {
+        if (all[i].isa == all[i - 1].isa) return false;
         target moved = all[i];
         all[i] = all[i - 1];
         all[i - 1] = moved;
@@ -191,12 +194,14 @@ bool target_open_each(target **all, uint32_t *n, arena *a, diag *d, const char *
     *n = 1;
     if (count == 1) return target_open(*all, a, d, triple, cpus, features);
     if (features) return diag_error(d, "--features is for one CPU: --cpu names %u", count);
-    for (*n = 0; *n < count;) {
-        size_t size = strcspn(cpus, ",");
+    const char *at = cpus;
+    for (*n = 0; *n < count; at += strcspn(at, ",") + 1) {
         target *t = &(*all)[(*n)++];
         t->shared = true;
-        if (!open_target(t, a, d, triple, arena_copy_text(a, cpus, size), NULL) || !sort_in(d, *all, *n)) return false;
-        cpus += size + 1;
+        if (!open_target(t, a, d, triple, arena_copy_text(a, at, strcspn(at, ",")), NULL)) return false;
+        const char *name = t->name;
+        if (!sort_in(*all, *n))
+            return diag_error(d, "--cpu=%s: of these two are the same here, %s: name one of them", cpus, name);
     }
     return true;
 }

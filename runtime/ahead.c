@@ -22,7 +22,7 @@ static void finish_batch(ahead *a) {
 
 static uint32_t draft_tokens(ahead *a, uint64_t limit) {
     uint32_t room = ggufc_session_n_ctx(a->session) - a->n_past;
-    uint32_t batch = session_model(a->session)->n_batch;
+    uint32_t batch = ggufc_session_model(a->session)->n_batch;
     if (!a->guess || room == 0) return 0;
     if (limit > room - 1) limit = room - 1;
     if (limit > batch - 1) limit = batch - 1;

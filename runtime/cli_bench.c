@@ -84,7 +84,7 @@ static ggufc_status bench_both(bench *b, uint32_t n_prompt, uint32_t n_generate,
                                ggufc_error *error) {
     uint32_t most = n_prompt > n_generate ? n_prompt : n_generate;
     uint32_t depth = b->request->depth;
-    const ggufc_model *model = session_model(b->session);
+    const ggufc_model *model = ggufc_session_model(b->session);
     if (depth > most) most = depth;
     b->tokens = malloc(most * sizeof *b->tokens);
     b->ns = malloc(b->request->n_runs * sizeof *b->ns);

@@ -63,15 +63,14 @@ static void print_weights_file(stream *out, const ggufc_model *model, const char
 
 static void print_targets(stream *out, const ggufc_model *first, const ggufc_model *chosen) {
     char text[256];
-    print_text(out, "target:", chosen->target);
-    if (!first->next) return;
+    print_text(out, "target:", chosen ? chosen->target : "none that this processor can run");
+    if (!first->next && chosen) return;
     cpu_list_targets(first, text, sizeof text);
     print_text(out, "compiled for:", text);
 }
 
 void cli_info_print(stream *out, const ggufc_model *first, const char *weights_path) {
-    const ggufc_model *model = cpu_choose(first);
-    if (!model) model = first;
+    const ggufc_model *chosen = cpu_choose(first), *model = chosen ? chosen : first;
     print_text(out, "model:", model->name);
     print_text(out, "architecture:", model->arch);
     stream_printf(out, "%-15s %" PRIu32 " million\n", "parameters:", model->n_params_m);
@@ -80,7 +79,7 @@ void cli_info_print(stream *out, const ggufc_model *first, const char *weights_p
     stream_printf(out, "%-15s %" PRIu32 " tokens, %s\n", "vocabulary:", model->n_vocab,
                   model->vocab ? "SentencePiece" : "no supported tokenizer: prompts by --tokens");
     print_text(out, "types:", model->types);
-    print_targets(out, first, model);
+    print_targets(out, first, chosen);
     print_text(out, "compiler:", model->compiler);
     stream_printf(out, "%-15s %" PRIu32 " tokens (trained for %" PRIu32 ")\n",
                   "context:", model->n_ctx, model->n_ctx_train);

@@ -45,6 +45,8 @@ static bool has_amx(void) {
            syscall(SYS_arch_prctl, REQ_XCOMP_PERM, XTILEDATA) == 0;
 }
 
+const char cpu_least[] = "x86-64";
+
 #define ASK __builtin_cpu_init()
 #define ROWS                                 \
     {"x86_64 ssse3", has_ssse3},             \
@@ -63,6 +65,8 @@ static bool has_amx(void) {
 static bool has_dotprod(void) {
     return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
 }
+
+const char cpu_least[] = "cortex-a53";
 
 #define ASK  (void)0
 #define ROWS {"aarch64 dotprod", has_dotprod},
@@ -83,6 +87,8 @@ bool cpu_can_run(const char *target) {
 }
 
 #else
+
+const char cpu_least[] = "generic";
 
 bool cpu_can_run(const char *target) {
     (void)target;

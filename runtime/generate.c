@@ -78,7 +78,7 @@ static bool is_stopped(const generate_request *r) {
 /* A batch at a time, so that a long prompt can be interrupted. */
 static ggufc_status read_prompt(generation *g, ggufc_error *error) {
     const generate_request *r = g->request;
-    size_t batch = session_model(g->session)->n_batch;
+    size_t batch = ggufc_session_model(g->session)->n_batch;
     uint64_t start = clock_ns();
     ggufc_status status = GGUFC_OK;
     for (size_t i = 0; i < r->n_tokens && status == GGUFC_OK && !is_stopped(r); i += batch) {
@@ -192,7 +192,7 @@ ggufc_status generate_run(ggufc_session *session, sampler *choose, const generat
     ggufc_status status = check_prompt(session, request, error);
     if (status != GGUFC_OK) return status;
 
-    const ggufc_vocab *vocab = session_model(session)->vocab;
+    const ggufc_vocab *vocab = ggufc_session_model(session)->vocab;
     generation g = {
         .session = session, .choose = choose, .request = request, .report = report, .vocab = vocab
     };

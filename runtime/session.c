@@ -95,7 +95,7 @@ static ggufc_status session_refuse_cpu(const ggufc_model *model, ggufc_error *er
     cpu_list_targets(model, text, sizeof text);
     return error_set(error, GGUFC_ERROR_OPTIONS,
                      "compiled for %s, which this processor is not, or the system keeps from programs; compile for "
-                     "it, or for several CPUs at once (--cpu=NAME,NAME)", text);
+                     "it, or with %s among its CPUs, which all can run", text, cpu_least);
 }
 
 ggufc_status ggufc_session_open(ggufc_session **session, const ggufc_session_options *options,
@@ -440,7 +440,7 @@ ggufc_status ggufc_session_truncate(ggufc_session *s, uint32_t n_past, ggufc_err
 
 /* ---- looking */
 
-const ggufc_model *session_model(const ggufc_session *s) {
+const ggufc_model *ggufc_session_model(const ggufc_session *s) {
     return s->model;
 }
 

@@ -6,8 +6,6 @@
 
 #include "ggufc/runtime.h"
 
-const ggufc_model *session_model(const ggufc_session *session);
-
 /* What ggufc_session_evaluate would say to these tokens, without evaluating them. */
 ggufc_status session_check_tokens(const ggufc_session *session, const int32_t *tokens,
                                   size_t count, ggufc_error *error);

@@ -145,7 +145,7 @@ static uint64_t count_wanted(const trace *t) {
 
 ggufc_status trace_write(ggufc_session *session, const trace_request *request,
                          trace_report *report, ggufc_error *error) {
-    trace t = { .model = session_model(session), .request = request };
+    trace t = { .model = ggufc_session_model(session), .request = request };
     char  temporary[MAX_PATH];
     t.n_columns = request->last_token ? 1 : request->n_tokens;
     uint64_t n = count_wanted(&t);

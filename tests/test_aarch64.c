@@ -30,7 +30,8 @@ typedef struct machine {
 
 static const machine dotprod = {"--cpu=cortex-a76", "cortex-a76", "dotprod"};
 static const machine packed = {"--cpu=cortex-a76 --pack", "cortex-a76", "dotprod"};
-static const machine neon = {"", "cortex-a53", "neon"};
+static const machine neon = {"--cpu=cortex-a53", "cortex-a53", "neon"};
+static const machine any = {"--cpu=generic", "cortex-a53", "neon"};
 static const machine both_new = {"--cpu=cortex-a53,cortex-a76", "cortex-a76", "dotprod"};
 static const machine both_old = {"--cpu=cortex-a53,cortex-a76", "cortex-a53", "neon"};
 
@@ -77,6 +78,7 @@ static void both_in_one_program(void **state) {
     const char *gguf = odd_model_make(&odd_models[0], 0);
     check(gguf, &both_new, odd_models[0].name);
     check(gguf, &both_old, odd_models[0].name);
+    check(gguf, &any, odd_models[0].name);
 }
 
 static void types(void **state) {

@@ -131,7 +131,7 @@ static told tell(generate_request r, sampler_options sampling, bool ignore_eos) 
     ggufc_error error;
     const char *path = compiled_path("told.txt");
     stream      out = {.fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600)};
-    const ggufc_model *model = session_model(session);
+    const ggufc_model *model = ggufc_session_model(session);
     sampler    *choose = sampler_new(model->n_vocab, &sampling);
     assert_int_equal(ggufc_session_truncate(session, 0, &error), GGUFC_OK);
     if (ignore_eos) generate_forbid_end(choose, model->vocab);

@@ -95,14 +95,27 @@ static void put_calls(record *r, const char *name, const plan_call *calls, uint3
 
 /* ---- vocabulary */
 
-/* What modules of one model share, and nobody else sees. NULL for `initial`: another module has it. */
+/* What objects of one model share, and nobody else sees. */
 static val shared_constant(emit *e, const char *name, val initial) {
-    val g = LLVMAddGlobal(e->module, initial ? LLVMTypeOf(initial) : e->i8, name);
-    if (initial) LLVMSetInitializer(g, initial);
+    val g = LLVMAddGlobal(e->module, LLVMTypeOf(initial), name);
+    LLVMSetInitializer(g, initial);
     LLVMSetGlobalConstant(g, true);
     LLVMSetVisibility(g, LLVMHiddenVisibility);
     LLVMSetAlignment(g, 16);
     return g;
+}
+
+/* One that another object has. */
+static val shared_elsewhere(emit *e, const char *name) {
+    val g = LLVMAddGlobal(e->module, e->i8, name);
+    LLVMSetGlobalConstant(g, true);
+    LLVMSetVisibility(g, LLVMHiddenVisibility);
+    return g;
+}
+
+/* NULL: there is none. */
+static void put_elsewhere(record *r, const char *name) {
+    put(r, name ? shared_elsewhere(r->e, name) : LLVMConstNull(r->e->ptr));
 }
 
 static val vocab_record(emit *e, const vocab_tables *tables) {
@@ -132,11 +145,11 @@ static val vocab_record(emit *e, const vocab_tables *tables) {
 
 static void put_vocab(record *r, const emit_facts *facts) {
     emit       *e = r->e;
-    const char *name = arena_printf(e->memory, "%s_vocab", facts->first ? facts->first : facts->symbol);
+    const char *name = arena_printf(e->memory, "%s.vocab", facts->first ? facts->first : facts->symbol);
     if (!facts->vocab)
         put(r, LLVMConstNull(e->ptr));
     else if (facts->first)
-        put(r, shared_constant(e, name, NULL));
+        put_elsewhere(r, name);
     else if (facts->next)
         put(r, shared_constant(e, name, vocab_record(e, facts->vocab)));
     else
@@ -219,9 +232,9 @@ static void put_model(record *r, const graph *g, const emit_facts *facts) {
     put_calls(r, "head_calls", p->head, p->n_head, EMIT_ONE);
     put_calls(r, "heads_calls", p->head, p->n_head, EMIT_FEW);
     put_vocab(r, facts);
-    put(r, facts->weights ? shared_constant(r->e, facts->weights, NULL) : LLVMConstNull(r->e->ptr));
+    put_elsewhere(r, facts->weights);
     put_activations(r, g);
-    put(r, facts->next ? shared_constant(r->e, facts->next, NULL) : LLVMConstNull(r->e->ptr));
+    put_elsewhere(r, facts->next);
 }
 
 void emit_begin(emit *e) {

@@ -21,7 +21,8 @@ const isa *const isa_rows[] = {
 #define AVX512_BF16 AVX512_VNNI ",+avx512bf16"
 #define AMX         AVX512_BF16 ",+avxvnni,+amx-tile,+amx-int8,+amx-bf16"
 #define NEON        "+neon"
-#define DOTPROD     "+fp-armv8," NEON ",+dotprod"
+#define NEON8       "+fp-armv8," NEON
+#define DOTPROD     NEON8 ",+dotprod"
 
 typedef struct cpu {
     const char  *name, *features;
@@ -44,8 +45,7 @@ typedef struct cpu {
 /* Intel's cores of the ISAs that have panels, as is published of their ports; not measured. */
 #define HALVES_COST {.halves_cost = true}
 
-static const cpu cpus[] = {
-    {"generic", "", {0}},
+static const cpu x86_cpus[] = {
     {"x86-64", "", {0}},
     {"core2", SSSE3, {0}},
     {"penryn", SSSE3 ",+sse4.1", {0}},
@@ -99,8 +99,11 @@ static const cpu cpus[] = {
     /* Zen 5, rows of 2048 Q8_0: 32 GB/s in place of 17; 8 KiB to 128 KiB differed little. */
     {"znver5", AVX512_BF16 ",+avxvnni",
      {.prefetch = {.bytes = 16u << 10, .packed = 16u << 10, .pairs = 16u << 10, .least = FROM_MEMORY}}},
-    /* Of 32 bits: what clang takes these to have, where LLVM as Debian builds it takes them to have no vectors. Some
-       A5 and A9 have none. */
+};
+
+/* Of 32 bits: what clang takes these to have, where LLVM as Debian builds it takes them to have no vectors. Some A5
+   and A9 have none. */
+static const cpu arm_cpus[] = {
     {"cortex-a5", NEON, {0}},
     {"cortex-a7", NEON, {0}},
     {"cortex-a8", NEON, {0}},
@@ -108,43 +111,89 @@ static const cpu cpus[] = {
     {"cortex-a12", NEON, {0}},
     {"cortex-a15", NEON, {0}},
     {"cortex-a17", NEON, {0}},
+};
+
+static const cpu aarch64_cpus[] = {
+    {"cortex-a34", NEON8, {0}},
+    {"cortex-a35", NEON8, {0}},
+    {"cortex-a53", NEON8, {0}},
+    {"cortex-a57", NEON8, {0}},
+    {"cortex-a72", NEON8, {0}},
+    {"cortex-a73", NEON8, {0}},
+    {"thunderx2t99", NEON8, {0}},
+    {"a64fx", NEON8, {0}},
     {"cortex-a55", DOTPROD, {0}},
+    {"cortex-a65", DOTPROD, {0}},
     {"cortex-a75", DOTPROD, {0}},
     {"cortex-a76", DOTPROD, {0}},
+    {"cortex-a76ae", DOTPROD, {0}},
     {"cortex-a77", DOTPROD, {0}},
     {"cortex-a78", DOTPROD, {0}},
+    {"cortex-a78ae", DOTPROD, {0}},
+    {"cortex-a78c", DOTPROD, {0}},
     {"cortex-a510", DOTPROD, {0}},
     {"cortex-a520", DOTPROD, {0}},
     {"cortex-a710", DOTPROD, {0}},
+    {"cortex-a715", DOTPROD, {0}},
     {"cortex-a720", DOTPROD, {0}},
+    {"cortex-a725", DOTPROD, {0}},
     {"cortex-x1", DOTPROD, {0}},
+    {"cortex-x1c", DOTPROD, {0}},
     {"cortex-x2", DOTPROD, {0}},
     {"cortex-x3", DOTPROD, {0}},
     {"cortex-x4", DOTPROD, {0}},
+    {"cortex-x925", DOTPROD, {0}},
+    {"neoverse-512tvb", DOTPROD, {0}},
+    {"neoverse-e1", DOTPROD, {0}},
     {"neoverse-n1", DOTPROD, {0}},
     {"neoverse-n2", DOTPROD, {0}},
+    {"neoverse-n3", DOTPROD, {0}},
     {"neoverse-v1", DOTPROD, {0}},
     {"neoverse-v2", DOTPROD, {0}},
+    {"neoverse-v3", DOTPROD, {0}},
     {"ampere1", DOTPROD, {0}},
+    {"ampere1a", DOTPROD, {0}},
+    {"ampere1b", DOTPROD, {0}},
     {"apple-m1", DOTPROD, {0}},
     {"apple-m2", DOTPROD, {0}},
     {"apple-m3", DOTPROD, {0}},
     {"apple-m4", DOTPROD, {0}},
+    {"oryon-1", DOTPROD, {0}},
 };
 
-static const cpu *find_cpu(const char *name) {
-    for (size_t i = 0; i < ARRAY_LEN(cpus); i++)
-        if (!strcmp(cpus[i].name, name)) return &cpus[i];
+/* By what a triple begins with. "generic" is any architecture's. */
+static const struct {
+    const char *archs[2];
+    const cpu  *cpus;
+    size_t      n;
+} cpus_of[] = {
+    {{"x86_64", "i"}, x86_cpus, ARRAY_LEN(x86_cpus)},
+    {{"aarch64", NULL}, aarch64_cpus, ARRAY_LEN(aarch64_cpus)},
+    {{"arm", "thumb"}, arm_cpus, ARRAY_LEN(arm_cpus)},
+};
+
+static bool is_arch(const char *triple, const char *arch) {
+    return arch && !strncmp(triple, arch, strlen(arch));
+}
+
+static const cpu *find_cpu(const char *triple, const char *name) {
+    static const cpu generic = {"generic", "", {0}};
+    if (!strcmp(name, generic.name)) return &generic;
+    for (size_t i = 0; i < ARRAY_LEN(cpus_of); i++) {
+        if (!is_arch(triple, cpus_of[i].archs[0]) && !is_arch(triple, cpus_of[i].archs[1])) continue;
+        for (size_t k = 0; k < cpus_of[i].n; k++)
+            if (!strcmp(cpus_of[i].cpus[k].name, name)) return &cpus_of[i].cpus[k];
+    }
     return NULL;
 }
 
-const char *isa_cpu_features(const char *name) {
-    const cpu *found = find_cpu(name);
+const char *isa_cpu_features(const char *triple, const char *name) {
+    const cpu *found = find_cpu(triple, name);
     return found ? found->features : NULL;
 }
 
-isa_tuning isa_cpu_tuning(const char *name) {
-    const cpu *found = find_cpu(name);
+isa_tuning isa_cpu_tuning(const char *triple, const char *name) {
+    const cpu *found = find_cpu(triple, name);
     return found ? found->tuning : (isa_tuning){0};
 }
 

@@ -152,9 +152,9 @@ extern const isa *const isa_rows[];
    ("+avx2,-sse4a,…", the last mention of a feature counts). */
 const isa *isa_select(const char *triple, const char *features);
 
-/* The features a CPU name implies, of those that ISA rows ask for, as "+avx2,+fma": LLVM's C API
-   cannot tell. NULL for a name without a row. */
-const char *isa_cpu_features(const char *cpu);
+/* The features a name of a CPU of the triple's architecture implies, of those that ISA rows ask for, as "+avx2,+fma":
+   LLVM's C API cannot tell. NULL for a name without a row. */
+const char *isa_cpu_features(const char *triple, const char *cpu);
 
 /* How many bytes ahead of what it multiplies a kernel should have weights brought to the second-level cache on
    that CPU; 0: not at all, its own prefetchers do better alone. */
@@ -175,7 +175,7 @@ typedef struct isa_tuning {
 } isa_tuning;
 
 /* Zeros: nothing is known. */
-isa_tuning isa_cpu_tuning(const char *cpu);
+isa_tuning isa_cpu_tuning(const char *triple, const char *cpu);
 
 /* How many quants a sum is of: 16, 32, a block. */
 enum isa_sum { ISA_SUM_16, ISA_SUM_32, ISA_SUM_BLOCK, ISA_SUM_COUNT };

@@ -97,7 +97,7 @@ ggufc_status ggufc_session_evaluate_each(ggufc_session *session, const int32_t *
                                          size_t count, ggufc_logits_sink *sink, void *context,
                                          ggufc_error *error);
 
-/* Receives the values of model->activations[activation] for the `count` tokens from `position` on:
+/* Receives the values of ggufc_session_model(session)->activations[activation] for the `count` tokens from `position` on:
    those of a token stand together, from one token to the next it is `stride` bytes. They are the
    session's and valid until it returns. Returns 0 to go on. */
 typedef int ggufc_activation_sink(void *context, uint32_t activation, uint32_t position,
@@ -112,6 +112,10 @@ ggufc_status ggufc_session_trace(ggufc_session *session, const int32_t *tokens, 
 
 /* Forgets every position from n_past on; n_past is at most what there is. */
 ggufc_status ggufc_session_truncate(ggufc_session *session, uint32_t n_past, ggufc_error *error);
+
+/* What it evaluates: options.model, or, of a model compiled for several CPUs, the one of these that this machine runs,
+   whose target, activations and sizes may differ from the first's. */
+const ggufc_model *ggufc_session_model(const ggufc_session *session);
 
 uint32_t ggufc_session_n_past(const ggufc_session *session); /* tokens in the context */
 uint32_t ggufc_session_n_ctx(const ggufc_session *session);  /* most that it takes */
