@@ -106,11 +106,12 @@ exact = $(if $(SANITIZE),-O2,-O3 $(NATIVE)) -ffp-contract=off
 exact_quant := $(wildcard $(patsubst %,compiler/quant/quant_%*.c,fit search write))
 $(patsubst %.c,$(OUT)/obj/%.o,$(exact_quant)): PLAIN_CFLAGS += $(exact)
 
-# The runtime ends up in every executable: sections let the linker drop what one does not use.
+# The runtime ends up in every executable: sections let the linker drop what one does not use. Of a shared library
+# programs see what ggufc/runtime.h declares.
 $(OUT)/obj/runtime/%.o: runtime/%.c Makefile
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(PLAIN_CFLAGS) -ffunction-sections -fdata-sections -c -o $@ $<
+	$(Q)$(CC) $(PLAIN_CFLAGS) -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections -c -o $@ $<
 
 # The part that evaluates the graph knows no libc.
 $(OUT)/obj/runtime/eval.o: PLAIN_CFLAGS += -ffreestanding

@@ -59,6 +59,7 @@ void compilation_describe_file(compilation *c, ggufc_model *m);
 
 /* driver_output.c: whether the options' output can be one, and writing it, the last stage. */
 const char *compilation_packed_path(compilation *c); /* absolute: OUTPUT.weights; NULL: reported */
+bool compilation_is_linked(const compilation *c); /* with the runtime: an executable, a library */
 bool compilation_check_output(compilation *c);
 bool compilation_write_output(compilation *c);
 

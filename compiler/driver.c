@@ -190,7 +190,7 @@ static bool open_targets(compilation *c) {
 static bool check_several(compilation *c) {
     const ggufc_compile_options *o = c->options;
     if (c->n_variants == 1) return true;
-    if (o->emit != GGUFC_EMIT_EXE && o->emit != GGUFC_EMIT_LIB)
+    if (!compilation_is_linked(c))
         return diag_error(&c->messages, "--cpu=%s: only executables and libraries have code for several CPUs", o->cpu);
     return !o->pack || diag_error(&c->messages, "--pack lays weights out for one CPU: --cpu names %u", c->n_variants);
 }

@@ -38,8 +38,12 @@ static bool packed_stay(const compilation *c) {
     return !c->options->embed_weights || emit == GGUFC_EMIT_LLVM_IR || emit == GGUFC_EMIT_ASM;
 }
 
-static bool is_linked(const compilation *c) {
-    return c->options->emit == GGUFC_EMIT_EXE || c->options->emit == GGUFC_EMIT_LIB;
+static bool has_header(const compilation *c) {
+    return c->options->emit == GGUFC_EMIT_LIB || c->options->emit == GGUFC_EMIT_SO;
+}
+
+bool compilation_is_linked(const compilation *c) {
+    return c->options->emit == GGUFC_EMIT_EXE || has_header(c);
 }
 
 static bool is_standard_output(const ggufc_compile_options *o) {
@@ -52,7 +56,7 @@ bool compilation_check_output(compilation *c) {
     if (!o->output) return diag_error(&c->messages, "no output was given");
     if (is_standard_output(o)) {
         bool files = o->pack || (o->embed_weights && o->emit == GGUFC_EMIT_OBJ); /* beside it, if only for a while */
-        if (is_linked(c) || files || o->dump)
+        if (compilation_is_linked(c) || files || o->dump)
             return diag_error(&c->messages, "-o -: standard output is for --emit=llvm-ir, asm or obj without --pack, "
                               "--dump and embedded weights; say -o FILE");
         return true;
@@ -65,10 +69,10 @@ bool compilation_check_output(compilation *c) {
         const char *weights = compilation_packed_path(c);
         if (!weights || !output_check(&c->messages, weights, inputs)) return false;
     }
-    if (o->emit != GGUFC_EMIT_LIB) return true;
+    if (!has_header(c)) return true;
     if (!strcmp(header_path(c), o->output))
-        return diag_error(&c->messages, "%s: is where the library's header goes; say -o FILE.a",
-                          o->output);
+        return diag_error(&c->messages, "%s: is where the library's header goes; say -o FILE%s",
+                          o->output, o->emit == GGUFC_EMIT_LIB ? ".a" : ".so");
     return output_check(&c->messages, header_path(c), inputs);
 }
 
@@ -126,14 +130,15 @@ static bool join_objects(compilation *c, const objects *o, const char *to) {
     if (c->options->emit == GGUFC_EMIT_OBJ) return output_join(&c->messages, o->names, o->n, to);
     const char *runtime = output_find_runtime(c->memory, &c->messages, c->options->runtime);
     if (!runtime) return false;
-    return c->options->emit == GGUFC_EMIT_LIB ? output_archive(&c->messages, o->names, o->n, runtime, to)
-                                              : output_link(&c->messages, o->names, o->n, runtime, to);
+    if (c->options->emit == GGUFC_EMIT_LIB) return output_archive(&c->messages, o->names, o->n, runtime, to);
+    const char *library = c->options->emit == GGUFC_EMIT_SO ? base_name(c->options->output) : NULL;
+    return output_link(&c->messages, o->names, o->n, runtime, to, library);
 }
 
 static bool link_objects(compilation *c, const char *to) {
     const target *t = &c->variant->target;
     objects       o = {.n = 0};
-    if (is_linked(c) && !t->native && !c->options->runtime)
+    if (compilation_is_linked(c) && !t->native && !c->options->runtime)
         return diag_error(&c->messages, "%s: the runtime library here is for another kind of machine; "
                           "give one for %s with --runtime=FILE and its compiler with CC=…, or make "
                           "the object alone with --emit=obj", c->options->output, t->triple);
@@ -177,7 +182,8 @@ static bool write_output(compilation *c, const char *to) {
     case GGUFC_EMIT_ASM: return write_asm(c, to);
     case GGUFC_EMIT_OBJ: return c->options->embed_weights ? link_objects(c, to) : write_object(c, to);
     case GGUFC_EMIT_EXE:
-    case GGUFC_EMIT_LIB: return link_objects(c, to);
+    case GGUFC_EMIT_LIB:
+    case GGUFC_EMIT_SO: return link_objects(c, to);
     }
     return false;
 }
@@ -215,7 +221,7 @@ static bool write_result(compilation *c) {
         output_discard(temporary);
         return false;
     }
-    if (c->options->emit != GGUFC_EMIT_LIB || write_header(c)) return true;
+    if (!has_header(c) || write_header(c)) return true;
     output_discard(c->options->output);
     return false;
 }

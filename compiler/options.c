@@ -15,9 +15,9 @@ static bool read_output(void *target, const char *name, const char *text) {
 
 static bool read_emit(void *target, const char *name, const char *text) {
     ggufc_compile_options *o = target;
-    static const char *const words[] = {"exe", "obj", "lib", "llvm-ir", "asm", NULL};
+    static const char *const words[] = {"exe", "obj", "lib", "so", "llvm-ir", "asm", NULL};
     int i = option_find_word(words, text, strlen(text));
-    if (i < 0) return option_wrong(name, text, "one of exe, obj, lib, llvm-ir, asm");
+    if (i < 0) return option_wrong(name, text, "one of exe, obj, lib, so, llvm-ir, asm");
     o->emit = (enum ggufc_emit)i;
     return true;
 }
@@ -143,8 +143,8 @@ static bool read_verbose(void *target, const char *name, const char *text) {
 }
 
 static const option output_rows[] = {
-    {"-o", NULL, "FILE", read_output, "where the result goes; -: to standard output (not exe or lib)"},
-    {"--emit", NULL, "KIND", read_emit, "exe (default), obj, lib (FILE.a with FILE.h), llvm-ir, asm"},
+    {"-o", NULL, "FILE", read_output, "where the result goes; -: to standard output (not exe, lib or so)"},
+    {"--emit", NULL, "KIND", read_emit, "exe (default), obj, lib (FILE.a with FILE.h), so (FILE.so with FILE.h), llvm-ir, asm"},
     {"--target", NULL, "TRIPLE", read_target, "compile for this machine type (default: this one)"},
     {"--symbol", NULL, "NAME", read_symbol, "of the model, unless it is an exe (default ggufc_compiled)"},
     {"--runtime", NULL, "FILE", read_runtime, "the runtime library (default: beside this program)"},

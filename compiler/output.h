@@ -22,8 +22,10 @@ bool output_run(diag *d, const char *const *argv);
 
 #define OUTPUT_MAX_OBJECTS 16
 
-/* Links n objects with the runtime library into an executable, by the system's cc (or $CC). */
-bool output_link(diag *d, const char *const *objects, uint32_t n, const char *runtime, const char *path);
+/* Links n objects with the runtime library, by the system's cc (or $CC), into an executable, or into a shared library
+   that is called so. */
+bool output_link(diag *d, const char *const *objects, uint32_t n, const char *runtime, const char *path,
+                 const char *library);
 
 /* Makes one object of n. */
 bool output_join(diag *d, const char *const *objects, uint32_t n, const char *path);

@@ -145,7 +145,7 @@ static const struct {
     {{DEMO, "--unrolls=4"}, "unknown option"},
     {{DEMO, "--help=x"}, "unknown option"},
     {{DEMO, "--emit"}, "--emit needs a value"},
-    {{DEMO, "--emit="}, "--emit: '' is not one of exe, obj, lib, llvm-ir, asm"},
+    {{DEMO, "--emit="}, "--emit: '' is not one of exe, obj, lib, so, llvm-ir, asm"},
     {{DEMO, "--emit=ob"}, "--emit: 'ob'"},
     {{DEMO, "--emit", "dll"}, "--emit: 'dll'"},
     {{DEMO, "--ctx=0"}, "--ctx: '0'"},
@@ -388,6 +388,7 @@ static void standard_output(void **state) {
     close(full);
     assert_refused(RUN(DEMO, "-o", "-"), 1, "say -o FILE", "an executable");
     assert_refused(RUN(DEMO, "-o", "-", "--emit=lib"), 1, "say -o FILE", "a library");
+    assert_refused(RUN(DEMO, "-o", "-", "--emit=so"), 1, "say -o FILE", "a shared library");
     assert_refused(RUN(DEMO, "-o", "-", "--emit=obj", "--pack"), 1, "say -o FILE", "packed weights");
     assert_refused(RUN(DEMO, "-o", "-", "--emit=obj", "--dump=plan"), 1, "say -o FILE", "a dump beside it");
     assert_int_equal(access("-", F_OK), -1);
@@ -414,17 +415,17 @@ static const char program[] =
     "    return 0;\n"
     "}\n";
 
-static void library_with_its_header(void **state) {
-    (void)state;
-    char *folder = new_folder("lib"), *lib = join(folder, "story.a"), *c = join(folder, "p.c");
+/* A program that is linked with the library `name`, `more` being what its linker is told beyond that. */
+static void run_with_library(const char *name, char *emit, const char *magic, char *more) {
+    char *folder = new_folder("lib"), *lib = join(folder, name), *c = join(folder, "p.c");
     char *exe = join(folder, "p");
     const char *cc = getenv("CC");
-    assert_silent(RUN(DEMO, "-o", lib, "--emit=lib", "--symbol=story"), "--emit=lib");
+    assert_silent(RUN(DEMO, "-o", lib, emit, "--symbol=story"), emit);
     assert_int_equal(count_files(folder), 2);
-    assert_begins(lib, "!<arch>\n", 8);
+    assert_begins(lib, magic, strlen(magic));
     write_file(c, program, sizeof program - 1);
     char *link[] = {(char *)(cc && *cc ? cc : "cc"), "-std=c99", "-Wall", "-Werror", "-Iinclude",
-                    "-o", exe, c, lib, "-pthread", NULL};
+                    "-o", exe, c, lib, "-pthread", more, NULL};
     assert_int_equal(compiled_run(link), 0);
     child ran = run((char *[]){exe, DEMO, NULL});
     assert_int_equal(ran.exit_code, 0);
@@ -435,6 +436,40 @@ static void library_with_its_header(void **state) {
     free(lib);
     free(c);
     free(exe);
+}
+
+static void library_with_its_header(void **state) {
+    (void)state;
+    run_with_library("story.a", "--emit=lib", "!<arch>\n", NULL);
+}
+
+static void shared_library_with_its_header(void **state) {
+    (void)state;
+    run_with_library("story.so", "--emit=so", "\177ELF", "-Wl,-rpath,$ORIGIN");
+}
+
+/* Everything that ggufc/runtime.h declares, the model, and nothing of the runtime's own. */
+static void shared_library_shows_what_is_public(void **state) {
+    (void)state;
+    static const char *const public[] = {
+        "story", "ggufc_session_open", "ggufc_session_close", "ggufc_session_evaluate", "ggufc_session_evaluate_each",
+        "ggufc_session_logits", "ggufc_session_trace", "ggufc_session_truncate", "ggufc_session_n_past",
+        "ggufc_session_n_ctx", "ggufc_session_n_threads", "ggufc_session_model", "ggufc_session_weights_path",
+        "ggufc_status_name",
+    };
+    static const char *const private[] = {"threads_create", "eval_calls", "cpu_choose", "sampler_new", "main"};
+    char *folder = new_folder("so"), *lib = join(folder, "story.so");
+    assert_silent(RUN(DEMO, "-o", lib, "--emit=so", "--symbol=story"), "--emit=so");
+    void *library = dlopen(lib, RTLD_NOW | RTLD_LOCAL);
+    if (!library) fail_msg("%s", dlerror());
+    for (size_t i = 0; i < ARRAY_LEN(public); i++)
+        if (!dlsym(library, public[i])) fail_msg("%s is not there", public[i]);
+    for (size_t i = 0; i < ARRAY_LEN(private); i++)
+        if (dlsym(library, private[i])) fail_msg("%s is seen", private[i]);
+    dlclose(library);
+    remove_folder(folder);
+    free(folder);
+    free(lib);
 }
 
 static void stopping_writes_nothing(void **state) {
@@ -500,7 +535,7 @@ static int run_with_little_disk(int argc, char **argv) {
 
 static void full_disk_leaves_nothing(void **state) {
     (void)state;
-    static const char *const kinds[] = {"--emit=exe", "--emit=obj", "--emit=lib", "--emit=llvm-ir",
+    static const char *const kinds[] = {"--emit=exe", "--emit=obj", "--emit=lib", "--emit=so", "--emit=llvm-ir",
                                         "--emit=asm"};
     char *folder = new_folder("full"), *out = join(folder, "out.a");
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
@@ -665,6 +700,8 @@ int main(void) {
         cmocka_unit_test(emit_kinds),
         cmocka_unit_test(standard_output),
         cmocka_unit_test(library_with_its_header),
+        cmocka_unit_test(shared_library_with_its_header),
+        cmocka_unit_test(shared_library_shows_what_is_public),
         cmocka_unit_test(stopping_writes_nothing),
         cmocka_unit_test(print_to_a_full_disk),
         cmocka_unit_test(full_disk_leaves_nothing),

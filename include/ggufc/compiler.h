@@ -20,6 +20,7 @@ enum ggufc_emit {
     GGUFC_EMIT_EXE,     /* an executable */
     GGUFC_EMIT_OBJ,     /* the model's object, to be linked with the runtime library */
     GGUFC_EMIT_LIB,     /* FILE.a: object and runtime, with FILE.h beside it */
+    GGUFC_EMIT_SO,      /* FILE.so: the same as a shared library, which has the model's symbol and ggufc/runtime.h's */
     GGUFC_EMIT_LLVM_IR, /* the module as text, after LLVM's passes */
     GGUFC_EMIT_ASM
 };

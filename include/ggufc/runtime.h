@@ -28,6 +28,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 typedef enum ggufc_status {
     GGUFC_OK = 0,
     GGUFC_ERROR_OPTIONS, /* an option out of range, or a model of another ABI */
@@ -97,9 +99,9 @@ ggufc_status ggufc_session_evaluate_each(ggufc_session *session, const int32_t *
                                          size_t count, ggufc_logits_sink *sink, void *context,
                                          ggufc_error *error);
 
-/* Receives the values of ggufc_session_model(session)->activations[activation] for the `count` tokens from `position` on:
-   those of a token stand together, from one token to the next it is `stride` bytes. They are the
-   session's and valid until it returns. Returns 0 to go on. */
+/* Receives the values of ggufc_session_model(session)->activations[activation] for the `count` tokens
+   from `position` on: those of a token stand together, from one token to the next it is `stride` bytes.
+   They are the session's and valid until it returns. Returns 0 to go on. */
 typedef int ggufc_activation_sink(void *context, uint32_t activation, uint32_t position,
                                   uint32_t count, const float *values, uint64_t stride);
 
@@ -125,6 +127,8 @@ uint32_t ggufc_session_n_threads(const ggufc_session *session);
 const char *ggufc_session_weights_path(const ggufc_session *session);
 
 const char *ggufc_status_name(ggufc_status status); /* "weights", "context", … */
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }
