@@ -131,8 +131,10 @@ static bool join_objects(compilation *c, const objects *o, const char *to) {
     const char *runtime = output_find_runtime(c->memory, &c->messages, c->options->runtime);
     if (!runtime) return false;
     if (c->options->emit == GGUFC_EMIT_LIB) return output_archive(&c->messages, o->names, o->n, runtime, to);
-    const char *library = c->options->emit == GGUFC_EMIT_SO ? base_name(c->options->output) : NULL;
-    return output_link(&c->messages, o->names, o->n, runtime, to, library);
+    output_linking how = {.runtime = runtime};
+    if (c->options->emit == GGUFC_EMIT_SO) how.shared = base_name(c->options->output);
+    if (c->options->embed_weights) how.page = compilation_weights_page(c);
+    return output_link(&c->messages, o->names, o->n, &how, to);
 }
 
 static bool link_objects(compilation *c, const char *to) {

@@ -225,6 +225,7 @@ static ggufc_status use_embedded(weights *w, const ggufc_model *model, bool copy
     if (status != GGUFC_OK) return status;
     if (!copy) {
         w->data = model->embedded;
+        prefer_huge_pages((void *)w->data, range_bytes(model));
         return GGUFC_OK;
     }
     memcpy((void *)w->data, model->embedded, range_bytes(model));

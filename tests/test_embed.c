@@ -4,6 +4,7 @@
 #include "compiled_model.h"
 
 #include "child.h"
+#include "odd_models.h"
 #include "split_model.h"
 
 #include <errno.h>
@@ -248,6 +249,41 @@ static void split_model(void **state) {
     tells_the_story(program, "--no-mmap");
 }
 
+/* Where in its file what is mapped at `at` stands. */
+static uint64_t offset_in_file(uint64_t at) {
+    unsigned long long from, to, offset;
+    char               line[1024];
+    FILE              *f = fopen("/proc/self/maps", "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "%llx-%llx %*s %llx", &from, &to, &offset) == 3 && at >= from && at < to) {
+            fclose(f);
+            return at - from + offset;
+        }
+    fail_msg("%llx is not mapped", (unsigned long long)at);
+    return 0;
+}
+
+/* Both in memory and in the file, as the system can only map a huge page whole. */
+static void large_weights_begin_at_a_huge_page(void **state) {
+    (void)state;
+    static const odd_model large = {"large", "--layers 1 --embd 1024 --heads 8 --kv-heads 8 --ff 8192 --vocab 20000 "
+                                    "--ctx 64 --type q8_0", "", ""};
+    enum { HUGE = 2 << 20 };
+    char *path = in_folder("large.so");
+    child c = run((char *[]){compiler, (char *)odd_model_make(&large, 0), "-o", path, "--emit=so", "--embed-weights",
+                             NULL});
+    if (c.exit_code || c.err_size) fail_msg("exit %d: %s", c.exit_code, c.err);
+    child_free(&c);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library) fail_msg("%s", dlerror());
+    const ggufc_model *m = dlsym(library, "ggufc_compiled");
+    assert_true(m && m->file_bytes >= 64 << 20);
+    assert_int_equal((uintptr_t)m->embedded % HUGE, 0);
+    assert_int_equal(offset_in_file((uintptr_t)m->embedded) % HUGE, 0);
+    dlclose(library);
+}
+
 /* A path with all that an assembler's string must not have. */
 static void any_path(void **state) {
     (void)state;
@@ -327,6 +363,7 @@ int main(void) {
         TEST(ir_of_packed_weights_keeps_their_file),
         TEST(once_for_several_cpus),
         TEST(split_model),
+        TEST(large_weights_begin_at_a_huge_page),
         TEST(any_path),
         TEST(full_disk_leaves_nothing),
         TEST(refused_with_one_line),
