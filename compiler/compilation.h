@@ -66,8 +66,7 @@ bool compilation_write_output(compilation *c);
 /* driver_embed.c: weights that become part of a program, as an object of their own that the assembler makes of the
    files: through LLVM they would be in memory three times. */
 const char *compilation_weights_symbol(const compilation *c);
-uint64_t    compilation_weights_bytes(const compilation *c);
-uint32_t    compilation_weights_page(const compilation *c); /* where they may begin in memory, and in a file */
+bool        compilation_check_embedded(compilation *c); /* false, reported: too many bytes for the target */
 const char *compilation_weights_text(compilation *c, const char *packed); /* assembly; `packed`: where these are, where
                                                                              the plan has them */
 const char *compilation_absolute(arena *a, const char *path); /* links resolved; as it is where there is nothing */

@@ -198,6 +198,7 @@ static bool check_several(compilation *c) {
 /* What is the same for all of them. */
 static bool begin_variants(compilation *c) {
     if (!compilation_check_heads(c) || !open_targets(c) || !check_several(c)) return false;
+    if (c->options->embed_weights && !compilation_check_embedded(c)) return false;
     c->n_ctx = compilation_choose_ctx(c);
     return true;
 }
@@ -320,10 +321,6 @@ static bool stage_emit(compilation *c) {
     emit_options options = {.unroll = c->options->unroll, .tuning = isa_cpu_tuning(v->target.triple, v->target.cpu),
                             .schedule_for = v->target.shared ? v->target.cpu : NULL};
     emit_model(c->memory, v->module, c->graph, v->plan, v->target.isa, &options, &facts);
-    if (facts.weights && c->options->emit == GGUFC_EMIT_LLVM_IR) {
-        const char *text = compilation_weights_text(c, facts.path);
-        LLVMAppendModuleInlineAsm(v->module, text, strlen(text));
-    }
     return target_optimize(&v->target, &c->messages, v->module);
 }
 

@@ -8,6 +8,7 @@
 #include <llvm-c/Core.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,11 +118,22 @@ static bool assemble_weights(compilation *c, const char *packed, const char *obj
     return ok;
 }
 
+/* Whether the assembler was one for the target: ELF's class and byte order, and the machine. */
+static bool check_machine(compilation *c, const char *object) {
+    const char *code = LLVMGetBufferStart(c->variant->object);
+    char        header[20] = "";
+    FILE       *f = fopen(object, "rb");
+    bool        same = f && fread(header, 1, sizeof header, f) == sizeof header && !memcmp(header + 4, code + 4, 2) &&
+                !memcmp(header + 18, code + 18, 2);
+    if (f) fclose(f);
+    return same || diag_error(&c->messages, "the assembler that $CC runs is none for %s", c->variant->target.triple);
+}
+
 static bool write_weights(compilation *c, objects *o) {
     const char *object = add_object(c, o, "weights");
-    if (!c->variant->plan->packed_bytes) return assemble_weights(c, NULL, object);
+    if (!c->variant->plan->packed_bytes) return assemble_weights(c, NULL, object) && check_machine(c, object);
     const char *packed = beside_output(c, "weights");
-    bool ok = write_packed(c, packed) && assemble_weights(c, packed, object);
+    bool ok = write_packed(c, packed) && assemble_weights(c, packed, object) && check_machine(c, object);
     output_discard(packed);
     return ok;
 }
@@ -131,10 +143,8 @@ static bool join_objects(compilation *c, const objects *o, const char *to) {
     const char *runtime = output_find_runtime(c->memory, &c->messages, c->options->runtime);
     if (!runtime) return false;
     if (c->options->emit == GGUFC_EMIT_LIB) return output_archive(&c->messages, o->names, o->n, runtime, to);
-    output_linking how = {.runtime = runtime};
-    if (c->options->emit == GGUFC_EMIT_SO) how.shared = base_name(c->options->output);
-    if (c->options->embed_weights) how.page = compilation_weights_page(c);
-    return output_link(&c->messages, o->names, o->n, &how, to);
+    const char *library = c->options->emit == GGUFC_EMIT_SO ? base_name(c->options->output) : NULL;
+    return output_link(&c->messages, o->names, o->n, runtime, to, library);
 }
 
 static bool link_objects(compilation *c, const char *to) {
@@ -144,7 +154,8 @@ static bool link_objects(compilation *c, const char *to) {
         return diag_error(&c->messages, "%s: the runtime library here is for another kind of machine; "
                           "give one for %s with --runtime=FILE and its compiler with CC=…, or make "
                           "the object alone with --emit=obj", c->options->output, t->triple);
-    if (!t->native && !getenv("CC"))
+    const char *cc = getenv("CC");
+    if (c->options->embed_weights && !t->native && !(cc && *cc))
         return diag_error(&c->messages, "%s: weights are made part of it by the assembler for %s: name that machine's "
                           "compiler with CC=…", c->options->output, t->triple);
     bool ok = write_code(c, &o) && (!c->options->embed_weights || write_weights(c, &o)) && join_objects(c, &o, to);
@@ -159,7 +170,16 @@ static bool write_bytes(compilation *c, const char *to, const void *data, size_t
     return to ? output_write(&c->messages, to, data, size) : output_print(&c->messages, data, size);
 }
 
+/* NULL: reported. */
+static const char *weights_text(compilation *c) {
+    const char *packed = c->variant->plan->packed_bytes ? compilation_packed_path(c) : "";
+    return packed ? compilation_weights_text(c, packed) : NULL;
+}
+
 static bool write_ir(compilation *c, const char *to) {
+    const char *weights = c->options->embed_weights ? weights_text(c) : "";
+    if (!weights) return false;
+    LLVMAppendModuleInlineAsm(c->variant->module, weights, strlen(weights));
     char *text = LLVMPrintModuleToString(c->variant->module);
     bool  ok = write_bytes(c, to, text, strlen(text));
     LLVMDisposeMessage(text);
@@ -172,8 +192,8 @@ static bool write_object(compilation *c, const char *to) {
 
 static bool write_asm(compilation *c, const char *to) {
     if (!c->options->embed_weights) return write_object(c, to);
-    const char *code = LLVMGetBufferStart(c->variant->object);
-    const char *weights = compilation_weights_text(c, compilation_packed_path(c));
+    const char *code = LLVMGetBufferStart(c->variant->object), *weights = weights_text(c);
+    if (!weights) return false;
     const char *text = arena_printf(c->memory, "%.*s%s", (int)LLVMGetBufferSize(c->variant->object), code, weights);
     return write_bytes(c, to, text, strlen(text));
 }

@@ -159,20 +159,21 @@ static void begin_cc(command *c, const char *path) {
     add(c, path);
 }
 
-bool output_link(diag *d, const char *const *objects, uint32_t n, const output_linking *how, const char *path) {
+bool output_link(diag *d, const char *const *objects, uint32_t n, const char *runtime, const char *path,
+                 const char *library) {
     static const char *const flags[] = {"-pthread", "-Wl,--gc-sections", "-Wl,-z,noexecstack", "-s"};
     /* What a program is to find in the runtime's archive, nothing here asks for. */
     static const char *const shared[] = {"-shared", "-Wl,-u,ggufc_session_open"};
-    char    name[300], page[64];
+    char    name[300];
     command c;
     begin_cc(&c, path);
-    snprintf(name, sizeof name, "-Wl,-soname,%.255s", how->shared ? how->shared : "");
-    snprintf(page, sizeof page, "-Wl,-z,max-page-size=%u", how->page);
-    if (how->shared) add_all(&c, shared, ARRAY_LEN(shared));
-    if (how->shared) add(&c, name);
-    if (how->page) add(&c, page);
+    if (library) {
+        snprintf(name, sizeof name, "-Wl,-soname,%.255s", library);
+        add_all(&c, shared, ARRAY_LEN(shared));
+        add(&c, name);
+    }
     add_all(&c, objects, n);
-    add(&c, how->runtime);
+    add(&c, runtime);
     add_all(&c, flags, ARRAY_LEN(flags));
     return output_run(d, c.argv);
 }

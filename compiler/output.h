@@ -22,14 +22,10 @@ bool output_run(diag *d, const char *const *argv);
 
 #define OUTPUT_MAX_OBJECTS 16
 
-typedef struct output_linking {
-    const char *runtime; /* the library */
-    const char *shared;  /* the name of a shared library, NULL: an executable is made */
-    uint32_t    page;    /* what begins at such a page in memory does so in the file; 0: as the linker likes */
-} output_linking;
-
-/* Links n objects with the runtime, by the system's cc (or $CC). */
-bool output_link(diag *d, const char *const *objects, uint32_t n, const output_linking *how, const char *path);
+/* Links n objects with the runtime library, by the system's cc (or $CC), into an executable, or into a shared library
+   that is called so. */
+bool output_link(diag *d, const char *const *objects, uint32_t n, const char *runtime, const char *path,
+                 const char *library);
 
 /* Makes one object of n. */
 bool output_join(diag *d, const char *const *objects, uint32_t n, const char *path);

@@ -81,7 +81,7 @@ __attribute__((format(printf, 2, 3))) static void tell(const cli *c, const char 
 
 static int exit_for_error(const cli *c, const ggufc_error *error) {
     if (error->status == GGUFC_STOPPED) return EXIT_INTERRUPTED;
-    bool searched = error->status == GGUFC_ERROR_WEIGHTS && !c->flags.model_path;
+    bool searched = error->status == GGUFC_ERROR_WEIGHTS && !c->flags.model_path && !c->model->embedded;
     tell(c, "%s%s", error->text, searched ? " (name the GGUF file with -m)" : "");
     return EXIT_BAD_INPUT;
 }

@@ -241,7 +241,7 @@ void cli_flags_print_help(stream *out, const char *program) {
                   "goes to standard output as it comes, everything else to standard error.\n\n",
                   program);
     cli_flags_print_rows(out, none);
-    stream_printf(out, "\nThe weights are looked for beside the executable, then where they were "
-                       "when it was\ncompiled. "
+    stream_printf(out, "\nThe weights, unless they are part of the executable, are looked for beside it, then where\n"
+                       "they were when it was compiled. "
                        "Exit status: 0; 1 the input was bad; 2 usage; 130 interrupted.\n");
 }

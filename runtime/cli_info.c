@@ -21,9 +21,11 @@ static bool is_linked(const ggufc_model *model) {
     return !begin || !last || (at >= begin && at < last);
 }
 
-static uint64_t code_bytes(void) {
-    uintptr_t begin = (uintptr_t)__executable_start, end = (uintptr_t)etext;
-    return begin && end > begin ? end - begin : 0;
+/* Some linkers put what is only read, weights as well, before code. */
+static uint64_t code_bytes(const ggufc_model *model) {
+    uintptr_t begin = (uintptr_t)__executable_start, end = (uintptr_t)etext, at = (uintptr_t)model->embedded;
+    uint64_t  other = at >= begin && at < end ? model->file_bytes : 0;
+    return begin && end > begin ? end - begin - other : 0;
 }
 
 static uint64_t executable_bytes(void) {
@@ -86,7 +88,7 @@ void cli_info_print(stream *out, const ggufc_model *first, const char *weights_p
     stream_printf(out, "%-15s %" PRIu32 " tokens\n", "batch:", model->n_batch);
     print_count(out, "threads:", threads_online());
     if (is_linked(model)) {
-        print_bytes(out, "code:", code_bytes());
+        print_bytes(out, "code:", code_bytes(model));
         print_bytes(out, "executable:", executable_bytes());
     }
     print_bytes(out, "arena:", model->arena_bytes);

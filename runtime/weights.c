@@ -46,10 +46,7 @@ static ggufc_status weights_find(weights *w, const ggufc_model *model, ggufc_err
                      model->path);
 }
 
-enum {
-    HUGE_PAGE_BYTES = 2 << 20,
-    HUGE_PAGES_LEAST = 32, /* weights of fewer are read from a cache in any case */
-};
+enum { HUGE_PAGE_BYTES = 2 << 20 };
 
 /* One file that is to be loaded, the only one or a part. */
 typedef struct source {
@@ -69,21 +66,25 @@ static uint64_t range_bytes(const ggufc_model *model) {
     return model->n_parts ? last->offset + last->bytes : model->file_bytes;
 }
 
+/* What is known of file i, but for its path. */
+static void expect_part(const ggufc_model *model, uint64_t i, source *s) {
+    s->part = model->n_parts ? model->parts[i]
+                             : (ggufc_part){ 0, model->file_bytes, model->index_offset, model->index_bytes,
+                                             model->index_hash };
+    if (model->n_parts)
+        snprintf(s->is, sizeof s->is, "part %" PRIu64 " of the %" PRIu64, i + 1, model->n_parts);
+    else
+        snprintf(s->is, sizeof s->is, "the file");
+}
+
 /* The path was found to be a part's. */
 static ggufc_status find_source(const weights *w, const ggufc_model *model, uint64_t i, source *s,
                                 ggufc_error *error) {
-    if (!model->n_parts) {
-        s->part = (ggufc_part){ 0, model->file_bytes, model->index_offset, model->index_bytes,
-                                model->index_hash };
-        snprintf(s->is, sizeof s->is, "the file");
-        memcpy(s->path, w->path, sizeof s->path);
-        return GGUFC_OK;
-    }
     split_name name;
-    s->part = model->parts[i];
-    snprintf(s->is, sizeof s->is, "part %" PRIu64 " of the %" PRIu64, i + 1, model->n_parts);
-    if (split_read_name(w->path, &name) &&
-        split_write_path(s->path, sizeof s->path, w->path, &name, (uint32_t)i + 1))
+    expect_part(model, i, s);
+    memcpy(s->path, w->path, sizeof s->path);
+    if (!model->n_parts || (split_read_name(w->path, &name) &&
+                            split_write_path(s->path, sizeof s->path, w->path, &name, (uint32_t)i + 1)))
         return GGUFC_OK;
     return error_set(error, GGUFC_ERROR_WEIGHTS, "the path of the weights is too long");
 }
@@ -129,7 +130,7 @@ static ggufc_status check_index(const weights *w, const source *s, ggufc_error *
 /* Asks for huge pages, which a system may not have: fewer misses of the TLB. A file gets them when the
    system reads it into its cache from then on. */
 static void prefer_huge_pages(void *data, uint64_t bytes) {
-    if (bytes >= (uint64_t)HUGE_PAGES_LEAST * HUGE_PAGE_BYTES) madvise(data, bytes, MADV_HUGEPAGE);
+    if (bytes >= GGUFC_HUGE_LEAST) madvise(data, bytes, MADV_HUGEPAGE);
 }
 
 static ggufc_status fail_to(const char *what, const char *path, ggufc_error *error) {
@@ -219,15 +220,21 @@ static ggufc_status open_files(weights *w, const ggufc_model *model, bool copy, 
     return status;
 }
 
+/* Their file's size was seen to when they were embedded. */
 static ggufc_status use_embedded(weights *w, const ggufc_model *model, bool copy, ggufc_error *error) {
+    ggufc_status status = GGUFC_OK;
+    source       s;
     snprintf(w->path, sizeof w->path, "(embedded)");
-    ggufc_status status = copy ? reserve(w, model, copy, error) : GGUFC_OK;
-    if (status != GGUFC_OK) return status;
-    if (!copy) {
-        w->data = model->embedded;
-        prefer_huge_pages((void *)w->data, range_bytes(model));
-        return GGUFC_OK;
+    w->data = model->embedded;
+    prefer_huge_pages((void *)w->data, range_bytes(model));
+    for (uint64_t i = 0; status == GGUFC_OK && i < count_files(model); i++) {
+        expect_part(model, i, &s);
+        memcpy(s.path, w->path, sizeof s.path);
+        status = check_index(w, &s, error);
     }
+    if (status != GGUFC_OK || !copy) return status;
+    status = reserve(w, model, copy, error);
+    if (status != GGUFC_OK) return status;
     memcpy((void *)w->data, model->embedded, range_bytes(model));
     mprotect((void *)w->data, w->mapped_bytes, PROT_READ);
     return GGUFC_OK;
@@ -238,7 +245,7 @@ static ggufc_status lock_in_memory(weights *w, const ggufc_model *model, ggufc_e
     uint64_t      bytes = range_bytes(model);
     struct rlimit most;
     if (mlock(w->data, bytes) == 0) {
-        w->locked_bytes = bytes;
+        if (w->mapped_bytes) w->locked_bytes = bytes; /* embedded ones are all sessions' */
         return GGUFC_OK;
     }
     int why = errno;

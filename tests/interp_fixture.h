@@ -52,6 +52,7 @@ static inline ggufc_model interpreted_model(interpreted *x, const interp_options
         .n_ctx_train = (uint32_t)x->graph->n_ctx_train, .n_layer = (uint32_t)x->graph->n_layer,
         .n_embd = (uint32_t)x->graph->n_embd, .name = x->name, .arch = "", .types = "",
         .target = "interpreted", .compiler = "", .path = "", .embedded = x->file->data,
+        .index_hash = GGUFC_HASH_BASIS, /* of no bytes */
     };
     if (!o.n_ctx) o.n_ctx = 64;
     if (!o.n_batch) o.n_batch = 64;

@@ -10,7 +10,7 @@
 #define SCRIPT                                                                                              \
     "set -e; cd $DIR; CC=aarch64-linux-gnu-gcc $GGUFC $MODEL --target=aarch64-linux-gnu $FLAGS --trace "   \
     "--ctx=64 --batch=40 --runtime=$DIR/runtime.a -o aarch64.exe; "                                        \
-    "case $FLAGS in *--pack*) ;; *) set -- -m $MODEL;; esac; "                                              \
+    "case $FLAGS in *--pack*|*--embed*) ;; *) set -- -m $MODEL;; esac; "                                              \
     "run=\"qemu-aarch64 -cpu $PROCESSOR -L /usr/aarch64-linux-gnu ./aarch64.exe\"; "                        \
     "$run --info >aarch64.log; grep -q \"^target: *aarch64 $RUNS\\$\" aarch64.log || { cat aarch64.log; exit 1; }; " \
     "$run \"$@\" --tokens $TOKENS -n 1 -t 2 --trace aarch64.gguf >aarch64.log 2>&1 "                        \
@@ -32,6 +32,7 @@ static const machine dotprod = {"--cpu=cortex-a76", "cortex-a76", "dotprod"};
 static const machine packed = {"--cpu=cortex-a76 --pack", "cortex-a76", "dotprod"};
 static const machine neon = {"--cpu=cortex-a53", "cortex-a53", "neon"};
 static const machine any = {"--cpu=generic", "cortex-a53", "neon"};
+static const machine embedded = {"--embed-weights --cpu=cortex-a53,cortex-a76", "cortex-a53", "neon"};
 static const machine both_new = {"--cpu=cortex-a53,cortex-a76", "cortex-a76", "dotprod"};
 static const machine both_old = {"--cpu=cortex-a53,cortex-a76", "cortex-a53", "neon"};
 
@@ -79,6 +80,7 @@ static void both_in_one_program(void **state) {
     check(gguf, &both_new, odd_models[0].name);
     check(gguf, &both_old, odd_models[0].name);
     check(gguf, &any, odd_models[0].name);
+    check(gguf, &embedded, odd_models[0].name);
 }
 
 static void types(void **state) {

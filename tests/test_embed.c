@@ -193,6 +193,15 @@ static void assembly(void **state) {
     tells_the_story(program, NULL);
 }
 
+static void dump_is_of_the_code(void **state) {
+    (void)state;
+    child c = run((char *[]){compiler, model, "--embed-weights", "--emit=llvm-ir", "--dump=asm", "--stop-after=emit",
+                             NULL});
+    if (c.exit_code || c.err_size) fail_msg("exit %d: %s", c.exit_code, c.err);
+    assert_true(c.out_size > 10000 && c.out_size < 1 << 20);
+    child_free(&c);
+}
+
 static void ir_of_packed_weights_keeps_their_file(void **state) {
     (void)state;
 #if defined(__x86_64__)
@@ -298,6 +307,70 @@ static void any_path(void **state) {
 
 /* ---- what is not */
 
+/* The text of each kind names a file, which is another one when it is assembled. */
+static void another_file_is_not_assembled(void **state) {
+    (void)state;
+    char *s = in_folder("s.s"), *o = in_folder("s.o");
+    compile(s, "--emit=asm", NULL, 1);
+    copy_file(DEMO, model);
+    const char *cc = getenv("CC");
+    char *argv[] = {(char *)(cc && *cc ? cc : "cc"), "-c", s, "-o", o, NULL};
+    assert_int_equal(compiled_run(argv), 0);
+    for (off_t by = -1; by <= 1; by += 2) {
+        copy_file(DEMO, model);
+        struct stat st;
+        assert_int_equal(stat(model, &st), 0);
+        assert_int_equal(truncate(model, st.st_size + by), 0);
+        child c = child_run((child_setup){.argv = (char *[]){"/usr/bin/env", argv[0], "-c", s, "-o", o, NULL}});
+        assert_int_not_equal(c.exit_code, 0);
+        assert_non_null(strstr(c.err, "not the file that was compiled"));
+        child_free(&c);
+    }
+}
+
+/* Of the same size: its index is another. */
+static void another_index_is_not_run(void **state) {
+    (void)state;
+    char *s = in_folder("s.s"), *program = in_folder("program");
+    compile(s, "--emit=asm", NULL, 1);
+    copy_file(DEMO, model);
+    FILE *f = fopen(model, "r+b");
+    assert_true(f && !fseek(f, 0, SEEK_SET));
+    size_t size;
+    char  *all = read_file(model, &size), *name = memmem(all, size, "blk.3.ffn_up", 12);
+    assert_non_null(name);
+    assert_true(!fseek(f, name - all, SEEK_SET) && fwrite("b", 1, 1, f) == 1 && fwrite("x", 1, 1, f) == 1);
+    assert_int_equal(fclose(f), 0);
+    free(all);
+    link_with_runtime(s, program);
+    child c = run((char *[]){program, "-p", "Once", NULL});
+    assert_int_equal(c.exit_code, 1);
+    assert_non_null(strstr(c.err, "(embedded): not the file this was compiled from"));
+    assert_null(strstr(c.err, "-m"));
+    child_free(&c);
+}
+
+static void assembler_of_another_machine(void **state) {
+    (void)state;
+#if defined(__x86_64__)
+    char *archive = in_folder("a.a"), *cc = getenv("CC"), *kept = cc ? strdup(cc) : NULL, flag[4200];
+    setenv("CC", "cc", 1);
+    /* a runtime for it is not needed to see that */
+    snprintf(flag, sizeof flag, "--runtime=%s", runtime);
+    child c = run((char *[]){compiler, model, "-o", archive, "--embed-weights", "--emit=lib",
+                             "--target=aarch64-linux-gnu", flag, NULL});
+    if (kept) setenv("CC", kept, 1);
+    if (!kept) unsetenv("CC");
+    free(kept);
+    assert_int_equal(c.exit_code, 1);
+    assert_non_null(strstr(c.err, "the assembler that $CC runs is none for aarch64"));
+    child_free(&c);
+    assert_int_equal(count_files(), 1);
+#else
+    skip();
+#endif
+}
+
 static int run_with_little_disk(int argc, char **argv) {
     struct rlimit most = {1 << 21, 1 << 21};
     (void)argc;
@@ -329,7 +402,8 @@ static void refused_with_one_line(void **state) {
     } rows[] = {
         {{"-o", "-", "--emit=obj"}, "say -o FILE"},
         {{"-o", "-", "--emit=asm", "--pack"}, "say -o FILE"},
-        {{"-o", "out.o", "--emit=obj", "--target=riscv64-linux-gnu"}, "name that machine's compiler with CC="},
+        {{"-o", "/no/such/folder/x", "--emit=obj", "--target=aarch64-linux-gnu"}, "name that machine's compiler with CC="},
+        {{"-o", "/no/such/folder/x", "--emit=asm"}, "/no/such/folder/x"},
     };
     const char *cc = getenv("CC");
     char       *kept = cc ? strdup(cc) : NULL;
@@ -360,11 +434,15 @@ int main(void) {
         TEST(library),
         TEST(object),
         TEST(assembly),
+        TEST(dump_is_of_the_code),
         TEST(ir_of_packed_weights_keeps_their_file),
         TEST(once_for_several_cpus),
         TEST(split_model),
         TEST(large_weights_begin_at_a_huge_page),
         TEST(any_path),
+        TEST(another_file_is_not_assembled),
+        TEST(another_index_is_not_run),
+        TEST(assembler_of_another_machine),
         TEST(full_disk_leaves_nothing),
         TEST(refused_with_one_line),
     };

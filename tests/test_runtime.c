@@ -10,6 +10,7 @@
 #include <linux/capability.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -432,6 +433,8 @@ static void test_open_embedded(void **state) {
     assert_logits(s, tokens, 3);
     ggufc_session_close(s);
 
+    refuse(&options, GGUFC_ERROR_WEIGHTS, "(embedded): not the file this was compiled from: its index hashes to");
+
     options.weights_path = "/no/such/file.gguf"; /* what is asked for is not replaced */
     refuse(&options, GGUFC_ERROR_WEIGHTS, "No such file");
 }
@@ -489,6 +492,10 @@ static void test_open_locked(void **state) {
         ggufc_session_evaluate(s, tokens, 3, &error);
         assert_logits(s, tokens, 3);
         ggufc_session_close(s);
+        if (rows[i].model->embedded) { /* another session's as well */
+            assert_true(locked_kib() > 0);
+            munlockall();
+        }
         assert_int_equal(locked_kib(), 0);
     }
     char *argv[] = { "open", NULL };

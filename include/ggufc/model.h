@@ -22,6 +22,9 @@
    can be huge pages in memory. */
 #define GGUFC_PART_ALIGNMENT (2 << 20)
 
+/* Bytes of weights from which on huge pages are asked for: fewer are read from a cache in any case. */
+#define GGUFC_HUGE_LEAST (64 << 20)
+
 /* In a batch of at most so many tokens each has the logits, to the bit, that it has when all are
    evaluated one by one. Larger ones may be summed in another order. */
 #define GGUFC_BATCH_EXACT 7

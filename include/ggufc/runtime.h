@@ -57,8 +57,8 @@ typedef struct ggufc_session_options {
        again, and time at the start; then, in huge pages, weights are read faster. */
     uint32_t copy_weights;
 
-    /* Not 0: the weights are read at once and kept in memory until the session is closed, whatever else
-       asks for memory. GGUFC_ERROR_WEIGHTS where the system does not allow as much (RLIMIT_MEMLOCK). */
+    /* Not 0: the weights are read at once and kept in memory until the session is closed (embedded ones
+       until the program ends), whatever else asks for memory. GGUFC_ERROR_WEIGHTS where the system does not allow as much (RLIMIT_MEMLOCK). */
     uint32_t lock_weights;
 
     uint32_t n_threads; /* 0: as many as this process has processors */
