@@ -179,7 +179,7 @@ static const char *weights_text(compilation *c) {
 static bool write_ir(compilation *c, const char *to) {
     const char *weights = c->options->embed_weights ? weights_text(c) : "";
     if (!weights) return false;
-    LLVMAppendModuleInlineAsm(c->variant->module, weights, strlen(weights));
+    if (*weights) LLVMAppendModuleInlineAsm(c->variant->module, weights, strlen(weights));
     char *text = LLVMPrintModuleToString(c->variant->module);
     bool  ok = write_bytes(c, to, text, strlen(text));
     LLVMDisposeMessage(text);

@@ -164,14 +164,11 @@ bool output_link(diag *d, const char *const *objects, uint32_t n, const char *ru
     static const char *const flags[] = {"-pthread", "-Wl,--gc-sections", "-Wl,-z,noexecstack", "-s"};
     /* What a program is to find in the runtime's archive, nothing here asks for. */
     static const char *const shared[] = {"-shared", "-Wl,-u,ggufc_session_open"};
-    char    name[300];
-    command c;
+    const char *const name[] = {"-Xlinker", "-soname", "-Xlinker", library};
+    command           c;
     begin_cc(&c, path);
-    if (library) {
-        snprintf(name, sizeof name, "-Wl,-soname,%.255s", library);
-        add_all(&c, shared, ARRAY_LEN(shared));
-        add(&c, name);
-    }
+    if (library) add_all(&c, shared, ARRAY_LEN(shared));
+    if (library) add_all(&c, name, ARRAY_LEN(name));
     add_all(&c, objects, n);
     add(&c, runtime);
     add_all(&c, flags, ARRAY_LEN(flags));
