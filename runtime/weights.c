@@ -62,8 +62,9 @@ static uint64_t count_files(const ggufc_model *model) {
 }
 
 static uint64_t range_bytes(const ggufc_model *model) {
-    const ggufc_part *last = model->parts + model->n_parts - 1;
-    return model->n_parts ? last->offset + last->bytes : model->file_bytes;
+    if (!model->n_parts) return model->file_bytes;
+    const ggufc_part *last = &model->parts[model->n_parts - 1];
+    return last->offset + last->bytes;
 }
 
 /* What is known of file i, but for its path. */
